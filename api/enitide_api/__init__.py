@@ -1,0 +1,1 @@
+"""enitide_api."""

@@ -1,0 +1,98 @@
+"""The one vocabulary of why: a reason stands unchanged in logs, metric labels, Events, conditions and runbooks.
+
+Two lists. `Reason` is for control-plane waits and failures. `Drop` numbers why the datapath did not let a packet
+through; the numbers are an API (metrics, recorded events): they are never reused and never renumbered, and
+`bpf/include/reasons.h` is generated from them. A test checks that every reason has a runbook section.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class Reason(StrEnum):
+    """Why something waits, failed, or is as it is. The value is the word users see."""
+
+    # addresses and capacity
+    POOL_FILLED = "PoolFilled"  # the pool stands between its tides
+    FILLING = "Filling"  # actions are under way or planned
+    AT_CAPACITY = "AtCapacity"  # no free slot, or maxAllocate reached
+    ADDRESS_PENDING = "AddressPending"  # a pod waits for an address and the reason of the node is not known yet
+    SUBNET_EXHAUSTED = "SubnetExhausted"
+    NO_ELIGIBLE_SUBNET = "NoEligibleSubnet"
+    NO_WHOLE_PREFIX = "NoWholePrefix"
+    SECURITY_GROUPS_MISSING = "SecurityGroupsMissing"
+    LIMITS_UNKNOWN = "LimitsUnknown"
+    # instances and their identity
+    INSTANCE_MISSING = "InstanceMissing"  # EC2 no longer knows the instance
+    INSTANCE_MISMATCH = "InstanceMismatch"  # Node.spec.providerID names another instance than the ENINode
+    IDENTITY_EMPTY = "IdentityEmpty"  # metadata answered without an instance id
+    METADATA_UNAVAILABLE = "MetadataUnavailable"
+    INTERFACE_ABSENT = "InterfaceAbsent"  # published, but no device with that MAC on the node
+    FOREIGN_MANAGER = "ForeignManager"  # another program manages the ENIs of this node
+    FOREIGN_CONFIGURATION = "ForeignConfiguration"  # the OS configured an ENI; undone
+    # EC2
+    THROTTLED = "Throttled"
+    UNAUTHORIZED = "Unauthorized"
+    EC2_NOT_FOUND = "NotFound"
+    EC2_UNAVAILABLE = "EC2Unavailable"
+    EC2_AMBIGUOUS = "OutcomeUnknown"  # a call's outcome is unknown; re-read before anything else
+    EC2_REFUSED = "Refused"  # EC2 says the request is wrong; repeating it will not help
+    INDEX_OCCUPIED = "IndexOccupied"
+    LIMIT_EXCEEDED = "LimitExceeded"  # EC2's limit is below what we computed
+    # agent and hand-over
+    AGENT_SILENT = "AgentSilent"
+    NOT_RECONCILED = "NotReconciled"  # the agent has not yet brought up what is published
+    POD_DELETED = "PodDeleted"  # the DEL of a pod came before its ADD
+    # Kubernetes
+    API_UNAVAILABLE = "APIUnavailable"
+    API_CONFLICT = "Conflict"
+    API_FORBIDDEN = "Forbidden"
+    API_INVALID = "Invalid"
+    API_NOT_FOUND = "ObjectNotFound"
+    API_EXISTS = "AlreadyExists"
+    API_GONE = "Expired"
+    NOT_LEADING = "NotLeading"
+    # the node's kernel and the CNI call
+    KERNEL_UNSUPPORTED = "KernelUnsupported"
+    NOT_ROOT = "NotRoot"
+    DATAPATH_FAILED = "DatapathFailed"
+    NETLINK_FAILED = "NetlinkFailed"
+    CNI_BAD_REQUEST = "BadRequest"
+    CNI_VERSION = "IncompatibleVersion"
+    NAMESPACE_MISSING = "NamespaceMissing"
+    JOURNAL_FAILED = "JournalFailed"
+    AGENT_UNREACHABLE = "AgentUnreachable"
+    # configuration and use
+    SETTINGS_INVALID = "SettingsInvalid"
+    CLASS_INVALID = "ClassInvalid"
+    USAGE = "Usage"
+    LAB_FAILED = "LabFailed"
+    INTERNAL = "Internal"  # a bug of ours; the message says what was believed
+
+
+class Drop(IntEnum):
+    """Why the datapath dropped a packet. Never renumber, never reuse; add at the end."""
+
+    NO_ENDPOINT = 1  # the interface has no endpoint record: closed until its policy is in place
+    SPOOFED_SOURCE = 2  # a pod sent with an address that is not its own
+    MALFORMED = 3  # truncated or inconsistent headers
+    UNKNOWN_PROTOCOL = 4  # neither IPv4, IPv6 nor allowed ARP
+    NO_PROGRAM = 5  # the tail call found no program: the set is being replaced or broken
+    HOP_LIMIT = 6  # TTL or hop limit expired
+    NOT_LOCAL = 7  # an address of a local pod that has gone
+    FORBIDDEN_NEIGHBOR = 8  # neighbour or router discovery that a pod may not send
+    REWRITE_FAILED = 9  # a helper that rewrites the packet failed
+
+
+DROP_TEXT: dict[Drop, str] = {
+    Drop.NO_ENDPOINT: "no endpoint on this interface",
+    Drop.SPOOFED_SOURCE: "source address is not the pod's own",
+    Drop.MALFORMED: "malformed packet",
+    Drop.UNKNOWN_PROTOCOL: "neither IPv4 nor IPv6",
+    Drop.NO_PROGRAM: "program missing in the active set",
+    Drop.HOP_LIMIT: "hop limit expired",
+    Drop.NOT_LOCAL: "address of a local pod that is gone",
+    Drop.FORBIDDEN_NEIGHBOR: "neighbour discovery not allowed to pods",
+    Drop.REWRITE_FAILED: "packet could not be rewritten",
+}
