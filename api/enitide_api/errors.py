@@ -224,7 +224,7 @@ class KubeGone(KubeError):
 
 class KubeForbidden(KubeError):
     reason = Reason.API_FORBIDDEN
-    help = "Compare the ClusterRole of charts/enitide with what is installed; an ENINode may be written only by its own node's agent"
+    help = "Compare the ClusterRole with charts/enitide; an ENINode may be written only by its own node's agent"
 
 
 class KubeInvalid(KubeError):
@@ -304,7 +304,11 @@ class InterfaceAbsent(NodeError):
 
 
 class CniError(EnitideError):
-    """A CNI error object: `cni_code` per the CNI spec (1 version, 4 bad variables, 6 decode, 7 config, 11 try later, 50 not available)."""
+    """A CNI error object.
+
+    `cni_code` is of the CNI specification: 1 version, 4 bad variables, 6 decode, 7 config, 11 try later, 50 not
+    available.
+    """
 
     def __init__(self, message: str, *, cni_code: int, reason: Reason, details: str = "") -> None:
         super().__init__(message)

@@ -17,7 +17,7 @@ PatchOperations = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the API server calls a resource: `Kind("enitide.io", "v1alpha1", "ENINode", "eninodes", namespaced=False)`."""
+    """What the API server calls a resource, such as `Kind("", "v1", "Pod", "pods", namespaced=True)`."""
 
     group: str
     version: str
@@ -51,7 +51,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One change: ADDED, MODIFIED or DELETED with the object's JSON, or BOOKMARK whose object carries only a version."""
+    """One change: ADDED, MODIFIED or DELETED with the object's JSON; a BOOKMARK's object carries only a version."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     object: bytes
