@@ -1,0 +1,33 @@
+"""The command table as data: name -> where its code is and one line of help.
+
+Data, so that this floor never imports a higher one: the target is imported only when its command runs, and
+`enitide --help` reads nothing but this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`target` is "module:attribute" of a click command; `needs` an optional extra that must be installed."""
+
+    name: str
+    target: str
+    help: str
+    group: str
+    needs: str = ""
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("status", "enitide_operator.cli.status:main", "Is the cluster's network healthy, and if not, why.", "Look"),
+    Command("node", "enitide_operator.cli.node:main", "Nodes: their pools, ENIs and reasons (list, show).", "Look"),
+    Command("ipam", "enitide_operator.cli.ipam:main", "Every address: owner, ENI, state, since (show).", "Look"),
+    Command("monitor", "enitide_enidp.cli.monitor:main", "Follow what this node's datapath drops, and why.", "Look"),
+    Command("bpf", "enitide_enidp.cli.bpf:main", "This node's eBPF maps and programs (map, prog).", "Look"),
+    Command("operator", "enitide_operator.main:main", "Run the operator: EC2, pools, leases.", "Run"),
+    Command("agent", "enitide_enidp.main:main", "Run the agent of this node: addresses, routes, eBPF.", "Run"),
+    Command("lab", "enitide_lab.cli:main", "A VPC on this machine (up, status, exec, env, down).", "Try", "lab"),
+    Command("demo", "enitide_lab.demo:main", "A tour: pools fill, pods start, packets pass.", "Try", "lab"),
+)

@@ -1,0 +1,111 @@
+"""Flags and environment names made from the settings model, and the reading of all sources into one frozen value."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from enitide_api.errors import SettingsInvalid
+from enitide_api.settings import CommonSettings
+
+S = TypeVar("S", bound=CommonSettings)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def flag(name: str) -> str:
+    """`add_wait` -> `--add-wait`."""
+    return "--" + name.replace("_", "-")
+
+
+def environment(name: str) -> str:
+    """`add_wait` -> `ENITIDE_ADD_WAIT`."""
+    return "ENITIDE_" + name.upper()
+
+
+def settings_options(model: type[CommonSettings]) -> Callable[[F], F]:
+    """A decorator that adds one click option per field, and `--config`."""
+
+    def decorate(function: F) -> F:
+        for name, field in reversed(list(model.model_fields.items())):
+            function = click.option(flag(name), name, **_option(name, field))(function)
+        text = "YAML file with settings; flags and environment override it."
+        return click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=text)(
+            function
+        )
+
+    return decorate
+
+
+def _option(name: str, field: FieldInfo) -> dict[str, Any]:
+    origin = get_origin(field.annotation)
+    help_text = f"{(field.description or '').strip()} [{environment(name)}]"
+    if origin is Literal:
+        return {"type": click.Choice(get_args(field.annotation)), "default": None, "help": help_text}
+    metavar = {"dict": "JSON", "int": "NUMBER", "float": "DURATION"}.get(
+        getattr(origin or field.annotation, "__name__", ""), "TEXT"
+    )
+    return {"default": None, "metavar": metavar, "help": help_text}
+
+
+def read_settings(model: type[S], section: str, flags: Mapping[str, Any], env: Mapping[str, str] | None = None) -> S:
+    """Flags over environment over file over defaults. `SettingsInvalid` names each wrong key and what to write."""
+    source = dict(os.environ if env is None else env)
+    given = {name: value for name, value in flags.items() if name != "config" and value is not None}
+    values = _from_file(flags.get("config"), section)
+    values |= {name: source[environment(name)] for name in model.model_fields if source.get(environment(name))}
+    values |= given
+    for name, field in model.model_fields.items():
+        if get_origin(field.annotation) is dict and isinstance(values.get(name), str):
+            values[name] = _json(name, values[name])
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsInvalid(explain(error, model)) from None
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingsInvalid(f"{flag(name)} is no JSON ({error}): write for example '{{\"all\": {{...}}}}'") from None
+
+
+def _from_file(path: Path | None, section: str) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsInvalid(f"{path} cannot be read as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise SettingsInvalid(f"{path} must be a mapping with the keys operator and agent")
+    unknown = sorted(set(content) - {"operator", "agent"})
+    if unknown:
+        raise SettingsInvalid(f"{path}: unknown key {unknown[0]!r}: write operator or agent")
+    values = content.get(section) or {}
+    if not isinstance(values, dict):
+        raise SettingsInvalid(f"{path}: {section} must be a mapping of settings")
+    return dict(values)
+
+
+def explain(error: ValidationError, model: type[CommonSettings]) -> str:
+    """The model's findings as sentences: which setting, what is wrong, what to write instead."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        if item["type"] == "extra_forbidden":
+            close = get_close_matches(str(item["loc"][-1]), model.model_fields, n=1)
+            lines.append(f"unknown key {where!r}" + (f": did you mean {close[0]!r}?" if close else ""))
+        else:
+            got = f" (got {item.get('input')!r})" if item["loc"] else ""
+            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
+    return "; ".join(lines)

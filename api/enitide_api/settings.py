@@ -1,0 +1,134 @@
+"""Every setting, once: meaning, unit, default, bounds. Flags, environment names, Helm schema and docs come from here.
+
+A value is taken from the flag (`--add-wait 20s`), else the environment (`ENITIDE_ADD_WAIT`), else the file given by
+`--config` (YAML, keys as below under `operator:` and `agent:`), else the default. Unknown keys are errors that name the
+closest right one. Durations are written `30s`, `10m`, `1h30m` and held in seconds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+
+from enitide_api.resources import duration, seconds
+
+
+def _to_seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        return seconds(value)
+    return value
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_to_seconds),
+    PlainSerializer(duration, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h))+$", "examples": ["30s", "10m", "1h30m"]}),
+]
+
+
+class Frozen(BaseModel):
+    """Immutable, no unknown keys; a field's docstring is its description everywhere."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Bucket(Frozen):
+    """A token bucket for one EC2 verb."""
+
+    rate: float = Field(gt=0)
+    """Calls per second that flow in."""
+    burst: float = Field(ge=1)
+    """Calls it holds at most."""
+
+
+class CommonSettings(Frozen):
+    """What operator and agent share."""
+
+    kubeconfig: str = ""
+    """File with the cluster's address and credentials; empty: in-cluster, else KUBECONFIG, else ~/.kube/config."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """auto: console at a terminal, JSON elsewhere."""
+
+
+class OperatorSettings(CommonSettings):
+    """`enitide operator`."""
+
+    cluster_name: str = ""
+    """Name on the tags of every ENI made. Empty: ENIs carry no cluster tag and the leak sweep is off, and says so."""
+    aws_region: str = ""
+    """AWS region; empty: AWS_REGION, else the AWS configuration."""
+    aws_endpoint_url: str = ""
+    """EC2 endpoint; empty: AWS_ENDPOINT_URL, else AWS's own."""
+    call_timeout: Duration = 15.0
+    """How long one EC2 call may take. After that its outcome counts as unknown and is re-read."""
+    budget: dict[str, Bucket] = Field(default_factory=dict)
+    """Token buckets by EC2 verb, such as {"CreateNetworkInterface": {"rate": 5, "burst": 50}}; `all`: one bucket that
+    every call passes. Verbs not named keep AWS's documented sizes."""
+    lease_namespace: str = "kube-system"
+    """Namespace of the leader's Lease."""
+    lease_name: str = "enitide-operator"
+    """Name of the leader's Lease."""
+    lease_duration: Duration = Field(default=45.0, ge=5)
+    """How long a silent leader keeps the Lease."""
+    lease_renew: Duration = Field(default=10.0, gt=0)
+    """How often the leader renews it; a renewal must succeed within 20 s of 45."""
+    identity: str = ""
+    """Name on the Lease; empty: host name and a random part."""
+    metrics_address: str = "127.0.0.1:9808"
+    """Address of /metrics, /healthz and /readyz."""
+    discovery_interval: Duration = Field(default=3600.0, ge=60)
+    """How often subnets, security groups and route tables are read again without a cause."""
+    drift_interval: Duration = Field(default=600.0, ge=60)
+    """How often each node's ENIs are read again without a cause; spread evenly over the nodes."""
+    report_interval: Duration = Field(default=30.0, ge=1)
+    """Base of the agents' report interval; multiplied by ln(1 + nodes)."""
+
+    @model_validator(mode="after")
+    def _lease_is_longer_than_renewal(self) -> OperatorSettings:
+        if self.lease_renew > self.lease_duration * 20 / 45:
+            limit = duration(self.lease_duration * 20 / 45)
+            raise ValueError(f"lease_renew is too long for lease_duration: write at most {limit}")
+        return self
+
+
+class AgentSettings(CommonSettings):
+    """`enitide agent`."""
+
+    node_name: str = ""
+    """Name of this node in Kubernetes; empty: NODE_NAME, else the host name."""
+    run_dir: Path = Path("/run/enitide")
+    """Socket, journal and queued calls; on tmpfs, so that it goes with the pods at a reboot."""
+    pin_dir: Path = Path("/sys/fs/bpf/enitide")
+    """Where maps and programs are pinned; a bpffs is mounted if there is none."""
+    cgroup: Path = Path("/sys/fs/cgroup")
+    """Root of the cgroup v2 tree that holds this node's pods."""
+    metadata_endpoint: str = "http://169.254.169.254"
+    """Instance metadata service (version 2)."""
+    cni_conf_dir: Path = Path("/etc/cni/net.d")
+    """Where the conflist is installed once the node can serve a pod."""
+    cni_bin_dir: Path = Path("/opt/cni/bin")
+    """Where the CNI plugin is installed."""
+    cni_version: Literal["0.3.1", "0.4.0", "1.0.0", "1.1.0"] = "1.0.0"
+    """cniVersion of the conflist; raise it only when every runtime in use accepts it, and on empty nodes."""
+    network_name: str = "enitide"
+    """Name of the network in the conflist."""
+    add_wait: Duration = Field(default=20.0, ge=0)
+    """How long ADD waits for an address before it fails with the node's reason."""
+    mtu: int = Field(default=0, ge=0, le=9001)
+    """MTU of pods; 0: that of the ENI."""
+    forwarding: Literal["redirect", "stack"] = "redirect"
+    """redirect: packets of pods leave by eBPF redirect; stack: through the kernel's routing."""
+    metrics_address: str = "127.0.0.1:9809"
+    """Address of /metrics and /healthz."""
+
+
+class Settings(Frozen):
+    """The whole: what a configuration file holds."""
+
+    operator: OperatorSettings = OperatorSettings()
+    agent: AgentSettings = AgentSettings()
