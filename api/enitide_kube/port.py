@@ -1,4 +1,4 @@
-"""The narrow port to Kubernetes: eight verbs, bytes in and out.
+"""The narrow port to Kubernetes: six verbs, bytes in and out.
 
 Operator and agent know only this protocol. Two things stand behind it: the HTTP client (`enitide_kube.client`) and,
 in the simulator, the lab's API store called directly. It does no caching, no retry and no decoding: a reflector, a
@@ -32,6 +32,7 @@ class Kind:
 
 
 NODE = Kind("", "v1", "Node", "nodes", namespaced=False)
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
 POD = Kind("", "v1", "Pod", "pods", namespaced=True)
 EVENT = Kind("events.k8s.io", "v1", "Event", "events", namespaced=True)
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", namespaced=True)
@@ -97,8 +98,21 @@ class KubePort(Protocol):
         """The object. `KubeNotFound` if there is none."""
         ...
 
-    async def create(self, kind: Kind, obj: Json, *, namespace: str = "", field_manager: str = "") -> bytes:
-        """Create, with fieldValidation=Strict. `KubeExists` if the name is taken."""
+    async def create(
+        self,
+        kind: Kind,
+        obj: Json,
+        *,
+        namespace: str = "",
+        name: str = "",
+        subresource: str = "",
+        field_manager: str = "",
+    ) -> bytes:
+        """Create, with fieldValidation=Strict. `KubeExists` if the name is taken.
+
+        With `name` and `subresource` the object is posted to that subresource: `binding` and `eviction` of a pod,
+        `token` of a service account.
+        """
         ...
 
     async def patch(
@@ -117,6 +131,12 @@ class KubePort(Protocol):
         """
         ...
 
-    async def delete(self, kind: Kind, name: str, *, namespace: str = "", uid: str = "") -> None:
-        """Delete in the background; with `uid` only that incarnation (`KubeConflict` otherwise)."""
+    async def delete(
+        self, kind: Kind, name: str, *, namespace: str = "", uid: str = "", grace_period_s: int | None = None
+    ) -> None:
+        """Delete in the background; with `uid` only that incarnation (`KubeConflict` otherwise).
+
+        `grace_period_s` 0 takes a pod's object away at once, as a kubelet does when the pod has ended; `None` leaves
+        the period to the object.
+        """
         ...

@@ -1,0 +1,137 @@
+"""The few fields of pods and nodes that operator and agent keep, as slim structs decoded straight from bytes.
+
+A pod kept whole costs 16 KB of memory, one of these about 1 KB: with 100,000 pods that is the difference between
+1.6 GB and 100 MB. Unknown keys are skipped while decoding and never built. Nothing here is ever written back.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
+
+
+class Slim(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Base: camelCase on the wire, immutable."""
+
+
+class Meta(Slim, frozen=True, kw_only=True):
+    """The part of `metadata` that we read. Times are RFC 3339 as the server wrote them."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    deletion_timestamp: str | None = None
+    creation_timestamp: str | None = None
+
+
+class MetaLike(Protocol):
+    """What a store needs to know of any object's metadata."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def uid(self) -> str: ...
+    @property
+    def resource_version(self) -> str: ...
+
+
+class HasMeta(Protocol):
+    """Any object with metadata. One with `metadata.namespace` is kept under `namespace/name`."""
+
+    @property
+    def metadata(self) -> MetaLike: ...
+
+
+class PodIP(Slim, frozen=True, kw_only=True):
+    """One entry of `status.podIPs`."""
+
+    ip: str = ""
+
+
+class PodSpec(Slim, frozen=True, kw_only=True):
+    """Where the pod runs and in whose network."""
+
+    node_name: str = ""
+    host_network: bool = False
+
+
+class PodStatus(Slim, frozen=True, kw_only=True):
+    """Phase and addresses as the kubelet reports them."""
+
+    phase: str = ""
+    pod_ips: tuple[PodIP, ...] = msgspec.field(name="podIPs", default=())
+
+
+class Pod(Slim, frozen=True, kw_only=True):
+    """A pod."""
+
+    metadata: Meta = Meta()
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def needs_address(self) -> bool:
+        """True for a pod that is bound, not in the host's network and not yet ended: it holds or wants an address."""
+        return bool(self.spec.node_name) and not self.spec.host_network and self.status.phase not in TERMINAL_PHASES
+
+
+class Taint(Slim, frozen=True, kw_only=True):
+    """One node taint."""
+
+    key: str
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(Slim, frozen=True, kw_only=True):
+    """`provider_id` is `aws:///ZONE/INSTANCE`."""
+
+    provider_id: str = msgspec.field(name="providerID", default="")
+    taints: tuple[Taint, ...] | None = None
+    unschedulable: bool = False
+
+
+class Node(Slim, frozen=True, kw_only=True):
+    """A node."""
+
+    metadata: Meta = Meta()
+    spec: NodeSpec = NodeSpec()
+
+
+class MetaOnly(Slim, frozen=True, kw_only=True):
+    """Any object's metadata alone, for bookmarks and for callers that need no more."""
+
+    metadata: Meta = Meta()
+
+
+_POD = msgspec.json.Decoder(Pod)
+_NODE = msgspec.json.Decoder(Node)
+_META = msgspec.json.Decoder(MetaOnly)
+
+
+def decode_pod(raw: bytes) -> Pod:
+    """A pod's bytes. `msgspec.ValidationError` names the field that has the wrong type."""
+    return _POD.decode(raw)
+
+
+def decode_node(raw: bytes) -> Node:
+    """A node's bytes. `msgspec.ValidationError` names the field that has the wrong type."""
+    return _NODE.decode(raw)
+
+
+def decode_meta(raw: bytes) -> Meta:
+    """The metadata of any object's bytes."""
+    return _META.decode(raw).metadata
+
+
+def key_of(obj: HasMeta) -> str:
+    """`namespace/name`, or `name` for what has no namespace."""
+    namespace = getattr(obj.metadata, "namespace", "")
+    return f"{namespace}/{obj.metadata.name}" if namespace else obj.metadata.name

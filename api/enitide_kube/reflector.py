@@ -1,0 +1,222 @@
+"""A mirror of one resource: lists it in pages, follows it by watch, and tells each difference exactly once.
+
+What stands in `store` is what the API server said last. Callbacks come only for real differences, so a repeated or
+missed event, a lost watch or a relist changes nothing for whoever is called. It decides nothing about the objects and
+never gives up: each failure is told to `on_state` with its reason and waits its back-off. A resource version that has
+expired (410) costs one relist; what vanished meanwhile comes out as deletions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from random import Random
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+import msgspec
+
+from enitide_api.errors import KubeError, KubeGone, KubeThrottled
+from enitide_api.reasons import Reason
+from enitide_kube.backoff import Backoff
+from enitide_kube.objects import HasMeta, decode_meta, key_of
+from enitide_kube.port import Kind, KubePort, WatchEvent
+
+T = TypeVar("T", bound=HasMeta)
+
+OnChange = Callable[[str, T | None, T | None], None]
+OnState = Callable[[Reason | None, str], None]
+
+WATCH_TIMEOUT_S = 300.0
+# A server that answers but refuses to watch from our version this often in a row (etcd restored from an older backup
+# is ahead of no one) gets a fresh list. Failures without any answer never count: a relist would not fare better.
+REFUSALS_BEFORE_RELIST = 5
+
+
+def _nothing(_reason: Reason | None, _detail: str) -> None:
+    return None
+
+
+class Reflector(Generic[T]):
+    """`run()` it as a task; wait for `synced`; read `store`; get differences through `on_change(key, old, new)`.
+
+    `key` is `namespace/name`, or `name` for what has no namespace; `old` is None for a new object, `new` for a deleted
+    one. Callbacks run in the loop, must not block, and one that raises ends `run()`: that is a bug, not the weather.
+    `on_state(reason, detail)` has reason None when list or watch works again. `page` is the list's page size.
+    """
+
+    def __init__(
+        self,
+        kube: KubePort,
+        kind: Kind,
+        decode: Callable[[bytes], T],
+        *,
+        namespace: str = "",
+        field_selector: str = "",
+        label_selector: str = "",
+        page: int = 500,
+        rng: Random,
+        on_change: OnChange[T] | None = None,
+        on_state: OnState = _nothing,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.kind = kind
+        self.synced = asyncio.Event()
+        self.resource_version = ""
+        self.relists = 0
+        self.refused = 0
+        self._kube = kube
+        self._decode = decode
+        self._namespace = namespace
+        self._field_selector = field_selector
+        self._label_selector = label_selector
+        self._page = page
+        self._rng = rng
+        self._callbacks: list[OnChange[T]] = [on_change] if on_change is not None else []
+        self._on_state = on_state
+        self._backoff = backoff or Backoff()
+        self._store: dict[str, T] = {}
+        self._failures = 0
+        self._troubled = False
+
+    @property
+    def store(self) -> Mapping[str, T]:
+        """The objects by key, read-only, always the present ones."""
+        return MappingProxyType(self._store)
+
+    def add_callback(self, on_change: OnChange[T]) -> None:
+        """One more listener; it is told of what is here already as new objects."""
+        self._callbacks.append(on_change)
+        for key, obj in tuple(self._store.items()):
+            on_change(key, None, obj)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                if not self.resource_version:
+                    await self._relist()
+                await self._follow()
+            except KubeGone as error:
+                self.resource_version = ""
+                self._report(error.reason, str(error))
+                # the first relist comes at once; a server that expires everything at once is not hammered
+                if self._failures:
+                    await self._wait(error)
+                self._failures += 1
+            except KubeError as error:
+                self._failures += 1
+                if error.status and self._failures >= REFUSALS_BEFORE_RELIST:
+                    self.resource_version = ""
+                self._report(error.reason, str(error))
+                await self._wait(error)
+
+    async def _wait(self, error: KubeError) -> None:
+        delay_s = self._backoff.delay_s(max(1, self._failures), self._rng)
+        if isinstance(error, KubeThrottled):
+            delay_s = max(delay_s, error.retry_after_s)
+        await asyncio.sleep(delay_s)
+
+    async def _relist(self) -> None:
+        """Takes the pages of one snapshot; only a complete one replaces anything."""
+        fresh: dict[str, T] = {}
+        token = ""
+        unreadable: set[str] = set()
+        while True:
+            page = await self._kube.list(
+                self.kind,
+                namespace=self._namespace,
+                limit=self._page,
+                continue_token=token,
+                field_selector=self._field_selector,
+                label_selector=self._label_selector,
+            )
+            for raw in page.items:
+                obj = self._read(raw, unreadable)
+                if obj is not None:
+                    fresh[key_of(obj)] = obj
+            token = page.continue_token
+            if not token:
+                break
+        self.relists += 1
+        for key in [key for key in self._store if key not in fresh and key not in unreadable]:
+            self._put(key, None)
+        for key, obj in fresh.items():
+            self._put(key, obj)
+        self.resource_version = page.resource_version
+        self._works()
+        self.synced.set()
+
+    async def _follow(self) -> None:
+        """One watch, until it ends. A watch that ends by itself is continued where it stood."""
+        # Jitter: watches that began together (after an outage, say) must not all end together for ever.
+        timeout_s = WATCH_TIMEOUT_S * self._rng.uniform(1.0, 2.0)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async for event in self._kube.watch(
+            self.kind,
+            resource_version=self.resource_version,
+            namespace=self._namespace,
+            field_selector=self._field_selector,
+            label_selector=self._label_selector,
+            timeout_s=timeout_s,
+        ):
+            self._apply(event)
+            self._works()
+        if loop.time() - began < 1.0:
+            # A server that ends each watch as it begins would have us spin.
+            await asyncio.sleep(self._backoff.delay_s(1, self._rng))
+        else:
+            self._works()
+
+    def _apply(self, event: WatchEvent) -> None:
+        if event.type == "BOOKMARK":
+            self.resource_version = decode_meta(event.object).resource_version
+            return
+        obj = self._read(event.object, set())
+        if obj is None:
+            # its version still counts: else the next watch would begin before it and meet it for ever
+            self.resource_version = decode_meta(event.object).resource_version or self.resource_version
+            return
+        self._put(key_of(obj), None if event.type == "DELETED" else obj)
+        self.resource_version = obj.metadata.resource_version
+
+    def _read(self, raw: bytes, unreadable: set[str]) -> T | None:
+        """The object, or None for one that does not fit its type: it alone is left as last known, and is told of."""
+        try:
+            return self._decode(raw)
+        except msgspec.DecodeError as error:
+            meta = decode_meta(raw)
+            key = f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
+            unreadable.add(key)
+            self.refused += 1
+            self._troubled = True
+            self._on_state(Reason.API_INVALID, f"{self.kind.kind} {key} cannot be read: {error}")
+            return None
+
+    def _put(self, key: str, new: T | None) -> None:
+        old = self._store.get(key)
+        if new is None:
+            if old is None:
+                return
+            del self._store[key]
+        else:
+            if old is not None and _version(old) == _version(new):
+                return
+            self._store[key] = new
+        for callback in self._callbacks:
+            callback(key, old, new)
+
+    def _report(self, reason: Reason, detail: str) -> None:
+        self._troubled = True
+        self._on_state(reason, detail)
+
+    def _works(self) -> None:
+        self._failures = 0
+        if self._troubled:
+            self._troubled = False
+            self._on_state(None, "")
+
+
+def _version(obj: HasMeta) -> tuple[str, str]:
+    return obj.metadata.uid, obj.metadata.resource_version
