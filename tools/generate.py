@@ -66,7 +66,7 @@ def elsewhere(target: str) -> Callable[[], Files]:
     return produce
 
 
-PRODUCERS: tuple[Callable[[], Files], ...] = (crds, settings, commands)
+PRODUCERS: tuple[Callable[[], Files], ...] = (crds, settings, commands, elsewhere("enitide_enidp.datapath.cheader:files"))
 
 
 def main() -> int:

@@ -79,10 +79,11 @@ class Drop(IntEnum):
     MALFORMED = 3  # truncated or inconsistent headers
     UNKNOWN_PROTOCOL = 4  # neither IPv4, IPv6 nor allowed ARP
     NO_PROGRAM = 5  # the tail call found no program: the set is being replaced or broken
-    HOP_LIMIT = 6  # TTL or hop limit expired
+    # 6 is not to be used: packets at the end of their hops go to the stack, which answers with ICMP
     NOT_LOCAL = 7  # an address of a local pod that has gone
     FORBIDDEN_NEIGHBOR = 8  # neighbour or router discovery that a pod may not send
     REWRITE_FAILED = 9  # a helper that rewrites the packet failed
+    WRONG_INTERFACE = 10  # a pod's packet on another ENI than its own: the VPC would drop it without a word
 
 
 DROP_TEXT: dict[Drop, str] = {
@@ -91,8 +92,8 @@ DROP_TEXT: dict[Drop, str] = {
     Drop.MALFORMED: "malformed packet",
     Drop.UNKNOWN_PROTOCOL: "neither IPv4 nor IPv6",
     Drop.NO_PROGRAM: "program missing in the active set",
-    Drop.HOP_LIMIT: "hop limit expired",
     Drop.NOT_LOCAL: "address of a local pod that is gone",
     Drop.FORBIDDEN_NEIGHBOR: "neighbour discovery not allowed to pods",
     Drop.REWRITE_FAILED: "packet could not be rewritten",
+    Drop.WRONG_INTERFACE: "pod's packet on another ENI than its own",
 }
