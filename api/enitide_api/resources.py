@@ -267,18 +267,14 @@ def decode(raw: bytes, kind: type[T]) -> T:
     return msgspec.json.decode(raw, type=kind)
 
 
-def patch_part(value: Any) -> Any:
-    """One field of a merge patch, so that it replaces what stood there.
-
-    A struct is written whole (structs that stand alone omit nothing, `None` becomes null and deletes), a tuple as a
-    list that replaces the old one, `None` as null.
-    """
-    return msgspec.to_builtins(value)
-
-
 def builtins(value: Any) -> Any:
-    """A struct as plain dicts and lists, wire names, for a patch body."""
-    return msgspec.to_builtins(value)
+    """Plain dicts and lists with wire names: the body of a write, or one field of a merge patch.
+
+    As a field of a merge patch it replaces what stood there: structs that stand alone omit nothing (`None` becomes
+    null and deletes), and lists are replaced whole.
+    """
+    plain = msgspec.to_builtins(value)
+    return list(plain) if isinstance(plain, tuple) else plain
 
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

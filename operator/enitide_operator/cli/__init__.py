@@ -1,0 +1,1 @@
+"""Commands that read the cluster: they call no EC2 and change nothing."""

@@ -1,0 +1,94 @@
+"""`enitide ipam show`: every address of every node, or of one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enitide_api.errors import AgentUnreachable
+from enitide_api.output import Column, emit, output_option
+from enitide_operator.cli.collect import cluster_options, read
+from enitide_operator.cli.rows import Row, address_rows
+
+_COLUMNS = (
+    Column("address", "address"),
+    Column("node", "node"),
+    Column("eni", "eni"),
+    Column("state", "state"),
+    Column("owner", "owner"),
+    Column("since", "since"),
+)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("agent", timeout=5)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(5)
+        self.sock.connect(str(self._path))
+
+
+def ask_agent(run_dir: Path, path: str) -> Any:
+    """GET a path of this node's agent. `AgentUnreachable` when nobody answers."""
+    connection = _UnixConnection(run_dir / "agent.sock")
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != http.client.OK:
+            raise AgentUnreachable(f"the agent answered {path} with {answer.status}: {body[:200]!r}")
+        return json.loads(body)
+    except (OSError, http.client.HTTPException) as error:
+        raise AgentUnreachable(f"no agent answers at {run_dir / 'agent.sock'} ({error})") from error
+    finally:
+        connection.close()
+
+
+@click.group()
+def main() -> None:
+    """Every address: owner, ENI, state, since."""
+
+
+@main.command()
+@click.argument("node", required=False)
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Ask this node's agent too: adds since and cooling.")
+@click.option("--state", default=None, help="Only addresses in this state.")
+@cluster_options
+@output_option
+def show(node: str | None, run_dir: Path | None, state: str | None, form: str, **where: Any) -> None:
+    """Show every address: from the resources and pods anywhere; `since` from the agent's socket on the node.
+
+    Without --run-dir the default socket is asked if it is there.
+    """
+    cluster = read(where["kubeconfig"], where["lease_namespace"], where["lease_name"], pods=True)
+    chosen = [cluster.node(node)] if node else sorted(cluster.nodes, key=lambda n: n.metadata.name)
+    live = _live(run_dir)
+    rows: list[Row] = []
+    for eninode in chosen:
+        pods = [p for p in cluster.pods if p.spec.node_name == eninode.metadata.name]
+        rows += address_rows(eninode, pods, live)
+    if state:
+        states = sorted({r["state"] for r in rows})
+        rows = [r for r in rows if r["state"] == state]
+        if not rows:
+            click.echo(f"no address is {state!r}; there are: {', '.join(states) or 'none'}", err=True)
+    emit(rows, form, _COLUMNS)
+    if form in ("table", "wide"):
+        counts = Counter(r["state"] for r in rows)
+        click.echo(f"\n{len(rows)} addresses: " + ", ".join(f"{n} {s}" for s, n in sorted(counts.items())))
+
+
+def _live(run_dir: Path | None) -> dict[str, Row]:
+    folder = run_dir or Path("/run/enitide")
+    if run_dir is None and not (folder / "agent.sock").exists():
+        return {}
+    return {row["address"]: row for row in ask_agent(folder, "/v1/addresses")["addresses"]}

@@ -1,0 +1,105 @@
+"""`enitide status`: one look, an exit code, and for everything unhealthy the command that explains it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from enitide_api.errors import SettingsInvalid
+from enitide_api.output import Column, emit, output_option, paint
+from enitide_api.resources import seconds
+from enitide_operator.cli.collect import Cluster, cluster_options, read
+from enitide_operator.cli.rows import Row, node_row
+
+_LEASE_DURATION_S = 45.0
+_COLUMNS = (
+    Column("check", "check"),
+    Column("state", "state"),
+    Column("detail", "detail"),
+    Column("next", "next"),
+)
+
+
+def report(cluster: Cluster, now: datetime) -> Row:
+    """Everything `status` says, healthy or not. Pure but for nothing: `now` is passed in."""
+    rows = [node_row(n) for n in cluster.nodes]
+    waiting = [r for r in rows if not r["ready"]]
+    expected = {n.metadata.name for n in cluster.kube_nodes}
+    absent = sorted(expected - {r["name"] for r in rows})
+    checks = [_operator(cluster, now), *_nodes(rows, waiting, absent), _addresses(rows)]
+    return {
+        "healthy": all(c["state"] == "ok" for c in checks),
+        "leader": cluster.leader or None,
+        "nodes": {"total": len(rows), "ready": len(rows) - len(waiting), "withoutENINode": absent},
+        "addresses": {key: sum(r[key] for r in rows) for key in ("provisioned", "inUse", "cooling", "waiting", "free")},
+        "notReady": [{k: r[k] for k in ("name", "reason", "message")} for r in waiting],
+        "checks": checks,
+    }
+
+
+def _check(check: str, healthy: bool, detail: str, next_: str = "") -> Row:
+    return {"check": check, "state": "ok" if healthy else "failing", "detail": detail, "next": "" if healthy else next_}
+
+
+def _operator(cluster: Cluster, now: datetime) -> Row:
+    if not cluster.leader:
+        return _check("operator", False, "no operator holds the Lease", "kubectl -n kube-system logs -l app=enitide")
+    age_s = (now - datetime.fromisoformat(cluster.renewed)).total_seconds() if cluster.renewed else float("inf")
+    detail = f"{cluster.leader} leads, renewed {age_s:.0f} s ago"
+    return _check("operator", age_s < _LEASE_DURATION_S, detail, "kubectl -n kube-system get lease enitide-operator")
+
+
+def _nodes(rows: list[Row], waiting: list[Row], absent: list[str]) -> list[Row]:
+    checks = [
+        _check("nodes", not waiting, f"{len(rows) - len(waiting)} of {len(rows)} ready", "enitide node list -o wide")
+    ]
+    checks += [
+        _check(f"node {r['name']}", False, f"{r['reason']}: {r['message']}", f"enitide node show {r['name']}")
+        for r in waiting
+    ]
+    if absent:
+        detail = f"no ENINode yet for {', '.join(absent[:5])}" + (f" and {len(absent) - 5} more" if absent[5:] else "")
+        checks.append(_check("agents", False, detail, "kubectl -n kube-system get pods -l app=enitide-agent -o wide"))
+    return checks
+
+
+def _addresses(rows: list[Row]) -> Row:
+    pods_waiting = sum(r["waiting"] for r in rows)
+    used, have = (sum(r[k] for r in rows) for k in ("inUse", "provisioned"))
+    detail = f"{used} in use of {have} provisioned, {pods_waiting} pods waiting"
+    return _check("addresses", pods_waiting == 0, detail, "enitide node list")
+
+
+@click.command()
+@click.option("--wait", is_flag=True, help="Wait until everything is healthy.")
+@click.option("--wait-duration", default="5m", show_default=True, help="How long --wait waits at most.")
+@cluster_options
+@output_option
+def main(wait: bool, wait_duration: str, form: str, **where: Any) -> int:
+    """Is the cluster's network healthy, and if not, why. Exit code 0 healthy, 1 not, 3 cannot tell."""
+    try:
+        limit_s = seconds(wait_duration)
+    except ValueError as error:
+        raise SettingsInvalid(f"--wait-duration: {error}") from None
+    deadline = time.monotonic() + (limit_s if wait else 0)
+    while True:
+        cluster = read(where["kubeconfig"], where["lease_namespace"], where["lease_name"])
+        found = report(cluster, datetime.now(UTC))
+        if found["healthy"] or time.monotonic() >= deadline:
+            break
+        time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+    show(found, form)
+    return 0 if found["healthy"] else 1
+
+
+def show(found: Row, form: str) -> None:
+    """Print the report in the asked form."""
+    if form in ("json", "yaml"):
+        emit(found, form)
+        return
+    emit(found["checks"], form, _COLUMNS)
+    click.echo()
+    click.echo(paint("healthy", "green") if found["healthy"] else paint("unhealthy", "red"))
