@@ -1,0 +1,13 @@
+"""One strict EC2: the rules as a pure model with an injected clock. Start with `EC2Model`."""
+
+from enitide_lab.ec2model.errors import ModelError
+from enitide_lab.ec2model.faults import Effect, Fault
+from enitide_lab.ec2model.instances import InstanceVerbs
+from enitide_lab.ec2model.physics import AnswerLost, Physics
+
+
+class EC2Model(InstanceVerbs):
+    """Every verb as a plain method: typed arguments, frozen results, `ModelError` for what EC2 refuses."""
+
+
+__all__ = ["AnswerLost", "EC2Model", "Effect", "Fault", "ModelError", "Physics"]
