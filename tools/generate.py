@@ -55,6 +55,25 @@ def commands() -> Files:
     return {REFERENCE / "commands.md": "\n".join(text)}
 
 
+def iam() -> Files:
+    """The operator's IAM policy, as a page and as JSON with CLUSTER where the name goes."""
+    from enitide_api.iam import policy
+
+    text = json.dumps(policy("CLUSTER"), indent=2)
+    page = f"""# IAM
+
+<!-- {NOTE} -->
+
+The operator's role needs this and nothing more; nodes need no AWS rights. Write your `--cluster-name` for CLUSTER.
+An ENI can be made only with the cluster's tag, and detached, deleted or marked only if it carries it.
+
+```json
+{text}
+```
+"""
+    return {Path("docs/iam.md"): page, REFERENCE / "iam-policy.json": text + "\n"}
+
+
 def elsewhere(target: str) -> Callable[[], Files]:
     """What another room generates: "module:function" that returns `{path: text}`; the room owns how it looks."""
 
@@ -66,7 +85,13 @@ def elsewhere(target: str) -> Callable[[], Files]:
     return produce
 
 
-PRODUCERS: tuple[Callable[[], Files], ...] = (crds, settings, commands, elsewhere("enitide_enidp.datapath.cheader:files"))
+PRODUCERS: tuple[Callable[[], Files], ...] = (
+    crds,
+    settings,
+    commands,
+    iam,
+    elsewhere("enitide_enidp.datapath.cheader:files"),
+)
 
 
 def main() -> int:
