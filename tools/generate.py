@@ -89,6 +89,12 @@ PRODUCERS: tuple[Callable[[], Files], ...] = (
     crds,
     settings,
     commands,
+    elsewhere("enitide_enidp.datapath.cheader:files"),
+    elsewhere("values_schema:files"),
+)
+    crds,
+    settings,
+    commands,
     iam,
     elsewhere("enitide_enidp.datapath.cheader:files"),
 )

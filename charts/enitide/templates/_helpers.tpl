@@ -1,0 +1,43 @@
+{{/* Labels that every object carries. No managed-by: who applies the chart (Helm, the EKS add-on service) labels that. */}}
+{{- define "enitide.labels" -}}
+app.kubernetes.io/name: enitide
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: enitide
+{{- end }}
+
+{{/* Labels that select the pods of a component; never changed, because a selector cannot be. */}}
+{{- define "enitide.selector" -}}
+app.kubernetes.io/name: enitide
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "enitide.image" -}}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}:{{ $tag }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ $tag }}
+{{- end -}}
+{{- end }}
+
+{{/* Where the API server is, for pods that run before the Service `kubernetes` can be reached. */}}
+{{- define "enitide.apiServerEnv" -}}
+{{- with .Values.apiServer.host }}
+- name: KUBERNETES_SERVICE_HOST
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.apiServer.port }}
+- name: KUBERNETES_SERVICE_PORT
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* A probe of a program that listens on its metrics address. `host`: that of the address, because it is on the host. */}}
+{{- define "enitide.probe" -}}
+httpGet:
+  path: {{ .path }}
+  host: {{ regexReplaceAll ":[0-9]+$" .address "" | quote }}
+  port: {{ regexFind "[0-9]+$" .address }}
+{{- end }}
