@@ -89,14 +89,9 @@ PRODUCERS: tuple[Callable[[], Files], ...] = (
     crds,
     settings,
     commands,
-    elsewhere("enitide_enidp.datapath.cheader:files"),
-    elsewhere("values_schema:files"),
-)
-    crds,
-    settings,
-    commands,
     iam,
     elsewhere("enitide_enidp.datapath.cheader:files"),
+    elsewhere("values_schema:files"),
 )
 
 
