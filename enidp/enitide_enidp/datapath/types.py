@@ -38,7 +38,7 @@ class Hook(IntEnum):
     TO_WIRE = 3  # tc egress of an ENI
 
 
-class Path(IntEnum):
+class Onward(IntEnum):
     """How a packet that was let through went on."""
 
     STACK = 0  # handed to the node's network stack
@@ -50,8 +50,8 @@ class Routing(Enum):
     """Who routes packets between pods.
 
     `DIRECT`: the programs redirect into local pods and out of the pod's ENI; netfilter of the node sees none of it.
-    `STACK`: the kernel's routing does it, by the host routes and the ENI mark. It is the fallback, and it is what a node
-    needs on which kube-proxy translates service addresses, since replies must pass netfilter again.
+    `STACK`: the kernel's routing does it, by the host routes and the ENI mark. It is the fallback, and it is what a
+    node needs on which kube-proxy translates service addresses, since replies must pass netfilter again.
     """
 
     DIRECT = "direct"

@@ -1,0 +1,201 @@
+"""Gets the programs into the kernel, and keeps packets flowing while it does.
+
+What hangs on interfaces are the entry programs, pinned and never changed within a schema. The programs that decide
+fill one half of the pinned array `progs`; a set for another configuration or of another build is loaded beside it
+into the other half, one write to `active` switches, and the old half is cleared once no packet is in it. A set that
+is pinned and equal is adopted without loading anything. Whatever a crash leaves half-done, the next load completes or
+overwrites: until `active` is written nothing has happened.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from enitide_api.errors import DatapathFailed, KernelUnsupported, NotRoot
+from enitide_enidp.datapath import bpffs, codec, objects, syscalls
+from enitide_enidp.datapath.libbpf import BpfObject
+from enitide_enidp.datapath.types import Hook, NodeConfig
+
+KERNEL_FLOOR = (6, 1)
+CONFIG_SECTION = ".rodata.config"
+MAPS = (
+    "active",
+    "progs",
+    "sets",
+    "endpoints",
+    "local",
+    "node_addresses",
+    "enis",
+    "drops",
+    "forwards",
+    "event_budgets",
+    "events",
+)
+_FIRST = codec.U32.pack(0)
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Descriptors of the pinned maps by name and of the entry programs by hook, owned by the holder."""
+
+    schema_dir: Path
+    maps: dict[str, int]
+    entries: dict[Hook, int]
+    adopted: bool
+    """True if nothing had to be loaded."""
+    half: int = field(default=0)
+
+    def close(self) -> None:
+        """Close all descriptors. Twice is once."""
+        for fd in (*self.maps.values(), *self.entries.values()):
+            with suppress(OSError):
+                os.close(fd)
+        self.maps, self.entries = {}, {}
+
+
+def schema_dir(pin_dir: Path) -> Path:
+    """The folder of everything pinned with this build's layouts."""
+    return pin_dir / f"v{codec.SCHEMA}"
+
+
+def require_kernel() -> None:
+    """Linux 6.1 and the right to use bpf(2), or the leaf that says what is missing."""
+    release = os.uname().release
+    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
+    if numbers < KERNEL_FLOOR:
+        raise KernelUnsupported(f"this kernel is {release}")
+    try:
+        os.close(syscalls.create_map(syscalls.MAP_TYPE_ARRAY, 4, 4, 1))
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise NotRoot("bpf(2) is not permitted to this user") from error
+        raise KernelUnsupported(f"bpf(2) does not work: {error.strerror}") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two loaders on one pin directory take turns; the kernel frees the lock of a dead one."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def load(pin_dir: Path, config: NodeConfig) -> Loaded:
+    """Adopt or load; see the module. `DatapathFailed` carries the verifier's log."""
+    require_kernel()
+    bpffs.ensure(pin_dir)
+    root = schema_dir(pin_dir)
+    for name in ("maps", "entries", "links"):
+        (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    built = objects.folder()
+    with _locked(root):
+        try:
+            return _load(root, built, config)
+        except OSError as error:
+            raise DatapathFailed(f"loading under {root} failed: {error.strerror}") from error
+
+
+def _load(root: Path, built: Path, config: NodeConfig) -> Loaded:
+    with ExitStack() as undo:
+        entries = _entries(root, built)
+        maps = {name: syscalls.pinned(root / "maps" / name) for name in MAPS}
+        loaded = Loaded(root, maps, entries, adopted=True)
+        undo.callback(loaded.close)
+        loaded.half = codec.U32.unpack(syscalls.lookup(maps["active"], _FIRST, 4) or _FIRST)[0]
+        wanted = fingerprint(built, config)
+        if not _is_filled(loaded, loaded.half, wanted):
+            _fill_other_half(loaded, built, config, wanted)
+            loaded.adopted = False
+        _clear_half(loaded, 1 - loaded.half)
+        undo.pop_all()
+        return loaded
+
+
+def fingerprint(built: Path, config: NodeConfig) -> int:
+    """64 bits over everything that makes a program set: its objects and the node's constants. Never 0."""
+    digest = hashlib.sha256(codec.encode_config(config))
+    for name in objects.SETS:
+        digest.update((built / name).read_bytes())
+    return int.from_bytes(digest.digest()[:8], "little") | 1
+
+
+def _entries(root: Path, built: Path) -> dict[Hook, int]:
+    """The entry programs, pinned; loaded only if one of them is missing. Loading also makes and pins all maps."""
+    paths = {hook: root / "entries" / hook.name.lower() for hook in Hook}
+    missing_map = any(not (root / "maps" / name).exists() for name in MAPS)
+    if missing_map or not all(path.exists() for path in paths.values()):
+        with BpfObject(built / objects.ENTRY, root / "maps") as entry:
+            entry.load()
+            programs = entry.programs()
+            for hook, path in paths.items():
+                path.unlink(missing_ok=True)
+                syscalls.pin(programs[f"entry_{hook.name.lower()}"], path)
+    return {hook: syscalls.pinned(path) for hook, path in paths.items()}
+
+
+def _slot(half: int, hook: Hook) -> bytes:
+    return codec.U32.pack(half * codec.HOOKS + hook)
+
+
+def _is_filled(loaded: Loaded, half: int, wanted: int) -> bool:
+    info = syscalls.lookup(loaded.maps["sets"], codec.U32.pack(half), codec.SET_INFO_CODEC.size)
+    if info is None or codec.SET_INFO_CODEC.unpack(info)[0] != wanted:
+        return False
+    return all(syscalls.lookup(loaded.maps["progs"], _slot(half, hook), 4) is not None for hook in Hook)
+
+
+def _fill_other_half(loaded: Loaded, built: Path, config: NodeConfig, wanted: int) -> None:
+    """Load a set into the half that does not run, then let it run, then wait until the old one does not."""
+    target = 1 - loaded.half
+    constants = codec.encode_config(config)
+    for name in objects.SETS:
+        with BpfObject(built / name, loaded.schema_dir / "maps") as programs:
+            programs.set_rodata(CONFIG_SECTION, constants)
+            programs.load()
+            for function, fd in programs.programs().items():
+                syscalls.update(loaded.maps["progs"], _slot(target, Hook[function.upper()]), struct.pack("=i", fd))
+    syscalls.update(loaded.maps["sets"], codec.U32.pack(target), codec.SET_INFO_CODEC.pack(wanted))
+    syscalls.update(loaded.maps["active"], _FIRST, codec.U32.pack(target))
+    loaded.half = target
+    syscalls.wait_for_programs()
+
+
+def _clear_half(loaded: Loaded, half: int) -> None:
+    """Let go of a half that does not run; also what a loader left that crashed before its last step."""
+    syscalls.update(loaded.maps["sets"], codec.U32.pack(half), codec.SET_INFO_CODEC.pack(0))
+    for number in range(codec.HOOKS):
+        syscalls.delete(loaded.maps["progs"], codec.U32.pack(half * codec.HOOKS + number))
+
+
+def other_schemas(pin_dir: Path) -> list[Path]:
+    """Folders of earlier (or later) layouts under `pin_dir`."""
+    current = schema_dir(pin_dir)
+    return sorted(path for path in pin_dir.glob("v[0-9]*") if path != current and path.is_dir())
+
+
+def remove_pins(folder: Path) -> None:
+    """Remove a folder of pins with all in it.
+
+    Programs that are still attached keep running; as their program array is gone, pods are closed.
+    """
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+
+def unload(pin_dir: Path) -> None:
+    """Remove every schema's pins. Pods whose devices still carry entry programs are closed; ENIs are open."""
+    for folder in (*other_schemas(pin_dir), schema_dir(pin_dir)):
+        if folder.exists():
+            remove_pins(folder)
