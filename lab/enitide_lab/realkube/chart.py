@@ -16,31 +16,37 @@ from typing import Any
 
 import yaml
 
-from enitide_api.errors import KubeError, KubeForbidden, KubeInvalid, KubeNotFound, LabFailed
+from enitide_api.errors import KubeForbidden, KubeNotFound, LabFailed
 from enitide_lab.realkube.access import NODE_CLAIM
 from enitide_lab.realkube.build import HELM, ensure_built
-from enitide_lab.realkube.control_plane import wait_for
-from enitide_lab.realkube.rest import Credentials, Rest
+from enitide_lab.realkube.control_plane import exists, wait_for
+from enitide_lab.realkube.rest import Rest
 
 CHART = Path(__file__).resolve().parents[3] / "charts" / "enitide"
 WORKLOADS = frozenset({"Deployment", "DaemonSet"})
 FIELD_MANAGER = "enitide-lab"
 _CRD = "CustomResourceDefinition"
 _WITHIN_S = 30.0
+_PROBE = "enitide-probe"
 _ENINODES = "/apis/enitide.io/v1alpha1/eninodes"
 
 Object = dict[str, Any]
 
 
-def render(namespace: str, values: Mapping[str, Any], *, release: str = "enitide") -> list[Object]:
-    """The chart's objects, definitions included. `LabFailed` with helm's own words when it refuses the values."""
+def render(namespace: str, values: Mapping[str, Any], *, kube_version: str, release: str = "enitide") -> list[Object]:
+    """The chart's objects, definitions included, for a server of `kube_version` (as its /version says).
+
+    `LabFailed` with helm's own words when it refuses the values.
+    """
     if not (CHART / "Chart.yaml").exists():
         raise LabFailed(f"there is no chart at {CHART}: run from a source checkout")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(dict(values), file)
         file.flush()
-        arguments = ("template", release, str(CHART), "--namespace", namespace, "--include-crds", "--values", file.name)
-        done = subprocess.run((str(ensure_built(HELM)), *arguments), capture_output=True, text=True, check=False)
+        what = ("template", release, str(CHART), "--namespace", namespace, "--include-crds")
+        how = ("--values", file.name, "--kube-version", kube_version)
+        command = (str(ensure_built(HELM)), *what, *how)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise LabFailed(f"helm refuses to render {CHART}: {done.stderr.strip()}")
     return [item for item in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if item]
@@ -50,14 +56,11 @@ def install(admin: Rest, objects: Sequence[Object]) -> None:
     """Apply `objects`; returns when the definitions are served and the policies enforced."""
     definitions = [item for item in objects if item["kind"] == _CRD]
     apply(admin, definitions)
-    for item in definitions:
-        name = item["metadata"]["name"]
-        wait_for(lambda name=name: _established(admin, name), _WITHIN_S, f"{name} is not served")  # type: ignore[misc]
+    wait_for(lambda: all(_served(admin, item) for item in definitions), _WITHIN_S, "the definitions are not served")
     apply(admin, [item for item in objects if item["kind"] != _CRD])
     for item in objects:
         if item["kind"] == "ServiceAccount" and item["metadata"]["name"] == "enitide-agent":
-            probe = _stranger(admin, item["metadata"]["namespace"])
-            wait_for(lambda probe=probe: _refused(probe), _WITHIN_S, "the admission policy is not enforced")  # type: ignore[misc]
+            _wait_for_policy(admin, item["metadata"]["namespace"])
 
 
 def apply(admin: Rest, objects: Iterable[Object], *, dry_run: bool = False) -> list[Object]:
@@ -98,31 +101,40 @@ def path_of(admin: Rest, item: Object, plurals: dict[str, dict[str, tuple[str, b
     return f"{root}/namespaces/{metadata['namespace']}/{plural}/{metadata['name']}"
 
 
-def _established(admin: Rest, name: str) -> bool:
-    item = admin.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
-    conditions = item.get("status", {}).get("conditions", [])
-    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+def _served(admin: Rest, definition: Object) -> bool:
+    """Whether the definition is in force: each version answers a list and stands in discovery."""
+    spec = definition["spec"]
+    for version in spec["versions"]:
+        root = f"/apis/{spec['group']}/{version['name']}"
+        if not exists(admin, f"{root}/{spec['names']['plural']}?limit=1") or not exists(admin, root):
+            return False
+        if spec["names"]["kind"] not in {resource["kind"] for resource in admin.get(root)["resources"]}:
+            return False
+    return True
 
 
-def _stranger(admin: Rest, namespace: str) -> Rest:
-    """The administrator in the place of an agent whose token names another node than the one it will write."""
-    credentials = Credentials(
-        admin.credentials.certificate,
-        admin.credentials.key,
-        admin.credentials.token,
-        f"system:serviceaccount:{namespace}:enitide-agent",
-        ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
-        ((NODE_CLAIM, "not-the-probe"),),
+def _wait_for_policy(admin: Rest, namespace: str) -> None:
+    """First the owner must be let through, so that the stranger's refusal is the policy's and not RBAC's delay."""
+    owner, stranger = _agent(admin, namespace, _PROBE), _agent(admin, namespace, "another-node")
+    wait_for(lambda: not _refused(owner), _WITHIN_S, "an agent's rights are not in force")
+    wait_for(lambda: _refused(stranger), _WITHIN_S, "the admission policy is not enforced")
+
+
+def _agent(admin: Rest, namespace: str, node: str) -> Rest:
+    """The administrator in the place of an agent whose token names `node`."""
+    credentials = replace(
+        admin.credentials,
+        impersonate_user=f"system:serviceaccount:{namespace}:enitide-agent",
+        impersonate_groups=("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
+        impersonate_extra=((NODE_CLAIM, node),),
     )
     return replace(admin, credentials=credentials)
 
 
-def _refused(stranger: Rest) -> bool:
-    body = {"apiVersion": "enitide.io/v1alpha1", "kind": "ENINode", "metadata": {"name": "enitide-probe"}}
+def _refused(agent: Rest) -> bool:
+    body = {"apiVersion": "enitide.io/v1alpha1", "kind": "ENINode", "metadata": {"name": _PROBE}}
     try:
-        stranger.call("POST", f"{_ENINODES}?dryRun=All", body)
-    except (KubeForbidden, KubeInvalid):
+        agent.call("POST", f"{_ENINODES}?dryRun=All", body)
+    except KubeForbidden:
         return True
-    except KubeError as error:
-        raise LabFailed(f"cannot probe the admission policy: {error}") from error
     return False

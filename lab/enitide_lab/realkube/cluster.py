@@ -48,12 +48,17 @@ class RealCluster:
         """URL of the API server."""
         return self.admin.server
 
+    def render_chart(self, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The objects that charts/enitide makes of `values` for this cluster."""
+        version = self.admin.get("/version")["gitVersion"]
+        return chart.render(self.namespace, values or {}, kube_version=version)
+
     def install_chart(self, values: Mapping[str, Any] | None = None, *, workloads: bool = False) -> None:
         """Render charts/enitide with helm and apply it; returns when its CRDs are served and its policy is enforced.
 
         Without `workloads` the Deployment and the DaemonSet are left out: in the lab their programs run as processes.
         """
-        objects = chart.render(self.namespace, values or {})
+        objects = self.render_chart(values)
         kept = objects if workloads else [item for item in objects if item["kind"] not in chart.WORKLOADS]
         chart.install(self.admin, kept)
         self._installed = [*self._installed, *(item for item in kept if item not in self._installed)]
