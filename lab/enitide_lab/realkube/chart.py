@@ -132,7 +132,7 @@ def _agent(admin: Rest, namespace: str, node: str) -> Rest:
 
 
 def _refused(agent: Rest) -> bool:
-    body = {"apiVersion": "enitide.io/v1alpha1", "kind": "ENINode", "metadata": {"name": _PROBE}}
+    body = {"apiVersion": "enitide.io/v1alpha1", "kind": "ENINode", "metadata": {"name": _PROBE}, "spec": {}}
     try:
         agent.call("POST", f"{_ENINODES}?dryRun=All", body)
     except KubeForbidden:
