@@ -1,0 +1,1 @@
+"""Commands of the node, each imported only when it runs (see enitide_api.commands)."""
