@@ -34,4 +34,4 @@ def configure(level: str = "info", log_format: str = "auto", *, component: str =
 
 def get_logger(name: str) -> Any:
     """A logger whose events are short constants and whose facts are keyword arguments."""
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger(source=name)
