@@ -90,7 +90,10 @@ class RealCluster:
     def rest_for(self, role: Role, *, node: str = "") -> Rest:
         """A client with the same rights as `kubeconfig_for`, for tests of those rights."""
         if role == "kubelet":
-            raise LabFailed("a kubelet's client is its kubeconfig")
+            kubeconfig = self.kubeconfig_for("kubelet", node=node)
+            pki = kubeconfig.parent / "pki"
+            credentials = Credentials(pki / f"kubelet-{node}.crt", pki / f"kubelet-{node}.key")
+            return Rest(self.server, self.admin.authority, credentials, self.admin.netns)
         token = account_token(self.admin, self.namespace, f"enitide-{role}", node=node)
         return Rest(self.server, self.admin.authority, Credentials(token=token), self.admin.netns)
 
@@ -133,6 +136,7 @@ def start_real(
     nothing is left running.
     """
     environment = os.environ if environ is None else environ
+    directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     existing = environment.get("KUBECONFIG", "")
     if existing:
@@ -142,7 +146,7 @@ def start_real(
     stop_leftovers(directory)
     _refuse_old_state(directory)
     children = Children(directory, netns, die_with_parent)
-    plane = ControlPlane(directory.resolve(), programs, children, listen_address, server_names, netns)
+    plane = ControlPlane(directory, programs, children, listen_address, server_names, netns)
     try:
         plane.start(port)
     except BaseException:
