@@ -1,4 +1,4 @@
-"""Write ipam/enitide_ipam/limits.json from the DescribeInstanceTypes document that moto bundles.
+"""Makes ipam/enitide_ipam/limits.json from the DescribeInstanceTypes document that moto bundles.
 
 Types share few shapes (cards, addresses per interface, hypervisor), so the table is a list of shapes and a map from
 type to shape: small on disk and in memory.
@@ -9,10 +9,9 @@ from __future__ import annotations
 import gzip
 import json
 from importlib import metadata, resources
-from pathlib import Path
 from typing import Any
 
-TARGET = Path(__file__).resolve().parent.parent / "ipam" / "enitide_ipam" / "limits.json"
+TARGET = "ipam/enitide_ipam/limits.json"
 
 
 def document() -> dict[str, Any]:
@@ -57,9 +56,6 @@ def _types(types: dict[str, int]) -> str:
     return '  "types": {\n' + ",\n".join(f'    "{name}": {number}' for name, number in types.items()) + "\n  }"
 
 
-def main() -> None:
-    TARGET.write_text(render())
-
-
-if __name__ == "__main__":
-    main()
+def files() -> dict[str, str]:
+    """For `make generate`: path in the tree and text."""
+    return {TARGET: render()}

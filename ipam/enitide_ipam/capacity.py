@@ -9,56 +9,82 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from enitide_api.resources import ENIClassSpec, InterfacePolicy
+from enitide_api.resources import ENIClassSpec, Interface, InterfacePolicy, PendingInterface
+from enitide_ipam.addresses import PREFIX_SIZE
 from enitide_ipam.limits import InstanceLimits
-from enitide_ipam.model import EniView, SubnetView
+from enitide_ipam.model import Attachment, EniView, SubnetView
+
+Place = tuple[int, int]  # (card, index): the device key of an ENI on its instance
+NODE_PLACE: Place = (0, 0)  # the ENI that carries the node's own address
 
 
 @dataclass(frozen=True, slots=True)
 class NodeCapacity:
     """Slots and addresses of one node.
 
-    `slots`: address slots for pods on all ENIs it may have; `used_slots`: taken ones; `provisioned`: IPv4 addresses
-    pods may use, without `releasing` ones. `slot_size`: 16 where a new slot can hold a /28, else 1. `places`: free
-    device keys for new ENIs. `free_by_eni`: free slots of each managed ENI.
+    `slots`: address slots for pods on all ENIs it may have; `used_slots`: taken ones, those of ordered ENIs included;
+    `provisioned`: IPv4 addresses that pods may use, without `releasing` ones. `expected`: addresses that ordered ENIs
+    (`pending`) will bring. `room`: addresses that the free slots can still hold. `places`: free device keys for new
+    ENIs. `free_by_eni`: free slots of each managed ENI.
     """
 
     slots: int
     used_slots: int
     provisioned: int
-    slot_size: int
-    places: tuple[tuple[int, int], ...]
+    expected: int
+    room: int
+    places: tuple[Place, ...]
     free_by_eni: dict[str, int]
 
     @property
     def free_slots(self) -> int:
         """Slots that nothing holds yet."""
-        raise NotImplementedError
-
-    @property
-    def room(self) -> int:
-        """Addresses that the free slots can still hold."""
-        raise NotImplementedError
+        return max(0, self.slots - self.used_slots)
 
 
 def is_excluded(eni: EniView, policy: InterfacePolicy) -> bool:
     """Carries all of the class's excludeTags (an empty set excludes nothing)."""
-    raise NotImplementedError
+    tags = policy.exclude_tags
+    return bool(tags) and all(eni.tags.get(key) == value for key, value in tags.items())
 
 
 def is_managed(eni: EniView, policy: InterfacePolicy) -> bool:
     """Serves pods: attached, IPv4, at firstIndex or above on a card of the class, not excluded."""
-    raise NotImplementedError
+    return (
+        eni.attachment is Attachment.ATTACHED
+        and bool(eni.primary)
+        and eni.card in policy.cards
+        and eni.index >= policy.first_index
+        and not is_excluded(eni, policy)
+    )
 
 
 def may_use_prefixes(limits: InstanceLimits, class_: ENIClassSpec) -> bool:
     """The class wants prefixes and the instance can have them."""
-    raise NotImplementedError
+    return class_.prefix_delegation and limits.prefixes
 
 
 def whole_prefix_exists(subnets: Iterable[SubnetView]) -> bool:
     """Some subnet has a whole free /28 (unknown counts as yes: asking tells)."""
-    raise NotImplementedError
+    return any(
+        subnet.free >= PREFIX_SIZE and (subnet.whole_prefixes is None or subnet.whole_prefixes > 0)
+        for subnet in subnets
+    )
+
+
+def primary_serves(place: Place, policy: InterfacePolicy) -> bool:
+    """Whether the own address of an ENI at this place goes to pods."""
+    return policy.use_primary_address and place != NODE_PLACE
+
+
+def provisioned_addresses(interfaces: Iterable[Interface], *, use_primary_address: bool) -> int:
+    """Addresses for pods in a published status: what agent and command line count, equal to `provisioned`."""
+    return sum(
+        len(each.addresses)
+        + PREFIX_SIZE * len(each.prefixes)
+        + (use_primary_address and (each.card, each.index) != NODE_PLACE)
+        for each in interfaces
+    )
 
 
 def node_capacity(
@@ -68,11 +94,74 @@ def node_capacity(
     *,
     prefix_room: bool = False,
     releasing: Collection[str] = (),
-    pending_places: Collection[tuple[int, int]] = (),
+    pending: Iterable[PendingInterface] = (),
 ) -> NodeCapacity:
     """Slots and addresses from limits, class and the ENIs attached to the instance.
 
-    `prefix_room`: an eligible subnet has a whole /28. `releasing` CIDRs hold their slots but are not provisioned.
-    `pending_places` are taken by intents (their addresses are the caller's to count).
+    `prefix_room`: an eligible subnet has a whole /28. `releasing` CIDRs hold their slots but are not provisioned. An
+    intent whose ENI is seen attached is counted by that ENI, any other by its `count`.
     """
-    raise NotImplementedError
+    attached = sorted((eni for eni in enis if _occupies(eni)), key=lambda eni: (eni.card, eni.index, eni.id))
+    arrived = {eni.token for eni in attached if eni.attachment is Attachment.ATTACHED}
+    coming = sorted(
+        (each for each in pending if each.token not in arrived), key=lambda each: (each.card, each.index, each.token)
+    )
+    policy = class_.interfaces
+    managed = [eni for eni in attached if is_managed(eni, policy)]
+    per_eni = limits.ipv4_per_interface - 1
+    slot_size = PREFIX_SIZE if prefix_room and may_use_prefixes(limits, class_) else 1
+
+    used = {eni.id: len(eni.addresses) + len(eni.prefixes) for eni in managed}
+    free_by_eni = {eni_id: max(0, per_eni - count) for eni_id, count in used.items()}
+    coming_free = sum(max(0, per_eni - each.count) for each in coming)
+    places = free_places(limits, policy, attached, coming)
+
+    filled = [(eni.card, eni.index) for eni in managed] + [(each.card, each.index) for each in coming]
+    own = sum(primary_serves(place, policy) for place in filled)
+    new_own = sum(primary_serves(place, policy) for place in places)
+    held = frozenset(releasing)
+    return NodeCapacity(
+        slots=per_eni * (len(managed) + len(coming) + len(places)) + own + new_own,
+        used_slots=sum(used.values()) + sum(each.count for each in coming) + own,
+        provisioned=sum(addresses_of(eni, policy, held) for eni in managed),
+        expected=sum(expected_of(each, policy) for each in coming),
+        room=slot_size * (sum(free_by_eni.values()) + coming_free + per_eni * len(places)) + new_own,
+        places=places,
+        free_by_eni=free_by_eni,
+    )
+
+
+def addresses_of(eni: EniView, policy: InterfacePolicy, releasing: Collection[str]) -> int:
+    """Addresses for pods on one managed ENI, without what is releasing."""
+    singles = sum(address not in releasing for address in eni.addresses)
+    prefixes = sum(prefix not in releasing for prefix in eni.prefixes)
+    return singles + PREFIX_SIZE * prefixes + primary_serves((eni.card, eni.index), policy)
+
+
+def expected_of(intent: PendingInterface, policy: InterfacePolicy) -> int:
+    """Addresses for pods that an ordered ENI will bring."""
+    size = PREFIX_SIZE if intent.prefixes else 1
+    return size * intent.count + primary_serves((intent.card, intent.index), policy)
+
+
+def free_places(
+    limits: InstanceLimits,
+    policy: InterfacePolicy,
+    attached: Iterable[EniView],
+    pending: Iterable[PendingInterface],
+) -> tuple[Place, ...]:
+    """Device keys where a new ENI may go: per card, no more than the card still takes, whoever holds the others."""
+    taken = {(eni.card, eni.index) for eni in attached} | {(each.card, each.index) for each in pending}
+    places: list[Place] = []
+    for card in sorted(set(policy.cards)):
+        if card >= len(limits.cards):
+            continue  # a class may name more cards than this type has
+        most = limits.cards[card]
+        left = most - sum(place[0] == card for place in taken)
+        indexes = [index for index in range(policy.first_index, most) if (card, index) not in taken]
+        places += [(card, index) for index in indexes[: max(0, left)]]
+    return tuple(places)
+
+
+def _occupies(eni: EniView) -> bool:
+    return eni.attachment is not Attachment.DETACHED

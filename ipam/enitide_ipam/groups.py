@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from enitide_api.reasons import Reason
 from enitide_api.resources import Selector
-from enitide_ipam.model import EniView, GroupView
+from enitide_ipam.capacity import NODE_PLACE
+from enitide_ipam.model import Attachment, EniView, GroupView
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +22,29 @@ class GroupChoice:
 
 def choose(groups: Iterable[GroupView], vpc_id: str, selector: Selector, enis: Iterable[EniView]) -> GroupChoice:
     """Explicit ids, else all groups of the VPC with all the tags, else those of the ENI at card 0, index 0."""
-    raise NotImplementedError
+    known = sorted((group for group in groups if group.vpc_id == vpc_id), key=lambda group: group.id)
+    if selector.ids:
+        missing = sorted(set(selector.ids) - {group.id for group in known})
+        if missing:
+            return _missing(f"security groups {', '.join(missing)} do not exist in {vpc_id}")
+        return GroupChoice(tuple(sorted(set(selector.ids))))
+    if selector.tags:
+        matching = tuple(
+            group.id for group in known if all(group.tags.get(key) == value for key, value in selector.tags.items())
+        )
+        if not matching:
+            tags = ", ".join(f"{key}={value}" for key, value in sorted(selector.tags.items()))
+            return _missing(f"no security group in {vpc_id} carries the tags {tags}")
+        return GroupChoice(matching)
+    first = next((eni for eni in enis if _is_first(eni)), None)
+    if first is None or not first.groups:
+        return _missing("the ENI at card 0, index 0 or its security groups are not known")
+    return GroupChoice(tuple(sorted(first.groups)))
+
+
+def _is_first(eni: EniView) -> bool:
+    return (eni.card, eni.index) == NODE_PLACE and eni.attachment is Attachment.ATTACHED
+
+
+def _missing(message: str) -> GroupChoice:
+    return GroupChoice((), Reason.SECURITY_GROUPS_MISSING, message)

@@ -1,8 +1,9 @@
 """The release hand-over as pure decisions, for both sides. No address leaves a node while a pod may hold it.
 
 Operator: asks (`reclaim`), moves what was yielded out of `interfaces` (`accept`: only to be written with the
-resourceVersion it was read at), then unassigns (`unassign`), then forgets (`released`). Agent: chooses what to yield
-(`choose`), and takes back (`may_use_again`) only what the reply to its own write still shows as published.
+resourceVersion it was read at), then unassigns (`unassign`), then forgets (`still_releasing`). Agent: chooses what to
+yield (`choose`), and takes back (`may_use_again`) only what the reply to its own write, itself carrying the
+resourceVersion it rests on, still shows as published. `tests/sim/test_handover_model.py` explores every interleaving.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from enitide_api.resources import ENINodeStatus, Interface, Reclaim, ReleasePolicy
+import msgspec
+
+from enitide_api.resources import ENINodeStatus, Interface, Reclaim, ReleasePolicy, seconds
+from enitide_ipam.addresses import expand, is_prefix, parse, size
 from enitide_ipam.model import EniView, Unassign
-from enitide_ipam.tide import Levels
+from enitide_ipam.stamps import stamp, unix
+from enitide_ipam.tide import Levels, excess, give_back
 
 SILENT_AFTER_S = 300.0
 
@@ -22,21 +27,38 @@ SILENT_AFTER_S = 300.0
 
 def excess_since(marks: Levels, provisioned: int, before: float | None, now: float) -> float | None:
     """Since when there is an excess without a break: keep it in the snapshot."""
-    raise NotImplementedError
+    if not excess(marks, provisioned):
+        return None
+    return now if before is None else before
 
 
 def reclaim(
     marks: Levels,
     provisioned: int,
     policy: ReleasePolicy,
+    *,
     current: Reclaim | None,
     since: float | None,
     now: float,
 ) -> Reclaim | None:
-    """What status.reclaim should say. Set or raised once the excess has lasted release.delay; lowered or withdrawn
-    (None) at once. `provisioned` includes what is yielded but not yet moved; `since` is from `excess_since`.
+    """What status.reclaim should say.
+
+    Set, or raised, once the excess (or the standing request) has lasted release.delay; lowered or withdrawn (None) at
+    once. `provisioned` includes what is yielded but not yet moved; `since` is from `excess_since`.
     """
-    raise NotImplementedError
+    count = give_back(marks, provisioned)
+    if not policy.enabled or not count:
+        return None
+    delay_s = seconds(policy.delay)
+    standing = current if current is not None and current.count > 0 else None
+    if standing is None:
+        lasted = since is not None and now - since >= delay_s
+        return Reclaim(count=count, since=stamp(now)) if lasted else None
+    if count < standing.count:
+        return Reclaim(count=count, since=standing.since)
+    if count > standing.count and now - unix(standing.since) >= delay_s:
+        return Reclaim(count=count, since=stamp(now))
+    return standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +74,79 @@ class Accepted:
 def accept(
     status: ENINodeStatus, yielded: Sequence[str], wanted: Reclaim | None, in_use: Collection[str] = ()
 ) -> Accepted | None:
-    """Which yielded CIDRs to move, None for none: published ones, up to `wanted.count` addresses (as just decided by
-    `reclaim`), in the agent's order. What is unasked, beyond the count or holds an endpoint's address stays.
+    """Which yielded CIDRs to move, None for none.
+
+    Published ones, up to `wanted.count` addresses (as just decided by `reclaim`), in the agent's order. What is
+    unasked, beyond the count, or holds an address of a reported endpoint (`in_use`) stays.
     """
-    raise NotImplementedError
+    left = wanted.count if wanted is not None else 0
+    published = {cidr for each in status.interfaces for cidr in (*each.addresses, *each.prefixes)}
+    busy = {parse(address) for address in in_use}
+    moved: list[str] = []
+    for cidr in yielded:
+        if cidr not in published or cidr in moved or size(cidr) > left:
+            continue
+        if any(address in busy for address in expand(cidr)):
+            continue
+        moved.append(cidr)
+        left -= size(cidr)
+    if not moved:
+        return None
+    remaining = Reclaim(count=left, since=wanted.since) if wanted is not None and left else None
+    interfaces = tuple(without(each, moved) for each in status.interfaces)
+    return Accepted(interfaces, (*status.releasing, *moved), remaining, tuple(moved))
+
+
+def without(interface: Interface, cidrs: Collection[str]) -> Interface:
+    """An interface without some of its addresses and prefixes."""
+    return msgspec.structs.replace(
+        interface,
+        addresses=tuple(each for each in interface.addresses if each not in cidrs),
+        prefixes=tuple(each for each in interface.prefixes if each not in cidrs),
+    )
 
 
 def unassign(releasing: Iterable[str], enis: Iterable[EniView]) -> tuple[Unassign, ...]:
-    """One call per ENI for what stands in the ACCEPTED status.releasing and EC2 still shows."""
-    raise NotImplementedError
+    """The calls for what stands in the ACCEPTED status.releasing and EC2 still shows; prefixes and singles apart."""
+    leaving = frozenset(releasing)
+    why = "yielded by the agent and no longer published"
+    calls: list[Unassign] = []
+    for eni in sorted(enis, key=lambda each: each.id):
+        prefixes = tuple(each for each in eni.prefixes if each in leaving)
+        addresses = tuple(each for each in eni.addresses if each in leaving)
+        if prefixes:
+            calls.append(Unassign(eni.id, (), prefixes, why))
+        if addresses:
+            calls.append(Unassign(eni.id, addresses, (), why))
+    return tuple(calls)
 
 
 def still_releasing(
-    releasing: Iterable[str], enis: Iterable[EniView], asked_at: float | None, accepted_at: float
+    releasing: Iterable[str],
+    enis: Iterable[EniView],
+    *,
+    asked_at: float | None,
+    accepted_at: float,
+    unassigned: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """What stays in status.releasing: all that EC2 still shows, and everything until a read asked after
-    `accepted_at` (when the move was accepted; the start of this process for what stood there before) has come.
+    """What stays in status.releasing.
+
+    A CIDR leaves once EC2 does not show it any more, by an Unassign reply (`unassigned`) or by a read asked for after
+    `accepted_at`: when the move was accepted, or the start of this process for what stood there before it.
     """
-    raise NotImplementedError
+    shown = {cidr for eni in enis for cidr in (*eni.addresses, *eni.prefixes)}
+    known = asked_at is not None and asked_at >= accepted_at
+    return tuple(cidr for cidr in releasing if cidr in shown or not (known or cidr in unassigned))
 
 
 def is_silent(status: ENINodeStatus, class_changed_at: float | None, agent_wrote_at: float | None, now: float) -> bool:
     """`AgentSilent`: a reclaim or a changed class unanswered for 5 minutes; any write of the agent is an answer."""
-    raise NotImplementedError
+    asked = [class_changed_at] if class_changed_at is not None else []
+    if status.reclaim is not None and status.reclaim.count > 0:
+        asked.append(unix(status.reclaim.since))
+    return any(
+        now - moment >= SILENT_AFTER_S and (agent_wrote_at is None or agent_wrote_at < moment) for moment in asked
+    )
 
 
 # --- agent -----------------------------------------------------------------------------------------------------------
@@ -92,10 +164,35 @@ class Idle:
 
 
 def choose(units: Iterable[Idle], count: int) -> tuple[str, ...]:
-    """CIDRs to yield, together at most `count` addresses: a whole idle ENI, then whole prefixes, then singles."""
-    raise NotImplementedError
+    """CIDRs to yield, together at most `count` addresses: whole idle ENIs, then whole prefixes, then singles.
+
+    Largest idle ENI that fits first; then from the ENI with least in use, so that it comes free next.
+    """
+    by_eni: dict[str, list[Idle]] = {}
+    for unit in sorted(units, key=lambda each: (each.eni_id, parse(each.cidr.partition("/")[0]))):
+        by_eni.setdefault(unit.eni_id, []).append(unit)
+    chosen: list[str] = []
+    for eni_id in sorted(by_eni, key=lambda each: (-_total(by_eni[each]), each)):
+        members = by_eni[eni_id]
+        if not any(each.busy or each.first for each in members) and _total(members) <= count:
+            chosen += [each.cidr for each in members]
+            count -= _total(members)
+    taken = set(chosen)
+    for prefixes in (True, False):
+        for eni_id in sorted(by_eni, key=lambda each: (sum(unit.busy for unit in by_eni[each]), each)):
+            for unit in by_eni[eni_id]:
+                fits = is_prefix(unit.cidr) is prefixes and unit.size <= count
+                if fits and not unit.busy and unit.cidr not in taken:
+                    chosen.append(unit.cidr)
+                    count -= unit.size
+    return tuple(chosen)
 
 
 def may_use_again(cidrs: Iterable[str], reply: ENINodeStatus) -> tuple[str, ...]:
     """Of CIDRs taken out of `yielded`, those that the reply to that very write still shows in interfaces."""
-    raise NotImplementedError
+    shown = {cidr for each in reply.interfaces for cidr in (*each.addresses, *each.prefixes)}
+    return tuple(cidr for cidr in cidrs if cidr in shown)
+
+
+def _total(units: Iterable[Idle]) -> int:
+    return sum(unit.size for unit in units)

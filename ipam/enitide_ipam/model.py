@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from enitide_api.iam import CLUSTER_TAG
 from enitide_api.reasons import Reason
 from enitide_api.resources import Demand, ENIClassSpec, ENINodeStatus, InstanceFacts, PendingInterface
 from enitide_ipam.limits import InstanceLimits
 
-TAG_CLUSTER = "enitide.io/cluster"  # value: cluster name; only ENIs with our own are ever detached or deleted
+TAG_CLUSTER = CLUSTER_TAG  # value: cluster name; only ENIs with our own are ever detached or deleted
 TAG_NODE = "enitide.io/node"  # value: node name
 TAG_INSTANCE = "enitide.io/instance"  # value: instance id
 TAG_TOKEN = "enitide.io/token"  # noqa: S105  # value: the intent's client token, by which a saga finds its ENI
@@ -139,7 +140,7 @@ class AssignIPv6Prefix:
 class CreateInterface:
     """CreateNetworkInterface with its addresses in the same call, to be attached at `(card, index)` afterwards.
 
-    Exactly one of `addresses` and `prefixes` is above 0 (secondary addresses, or /28s). `ipv6`: ask for one /80.
+    `addresses` are secondary ones; never both those and `prefixes` (/28s) above 0. `ipv6`: ask for one /80.
     `tags` are complete; `token` is the client token and stands in `tags` too.
     """
 
@@ -277,7 +278,8 @@ class NodeSnapshot:
 
     `enis`: all ENIs attached to its instance, managed or not, and detached ones that carry a token of `pending`.
     `enis_asked_at`: when the last complete read of them was sent, None before the first. `pending`: intents as in
-    status.pending. `running`: tokens with a saga at work. `in_flight`: actions sent whose outcome has not come.
+    status.pending. `running`: tokens with a saga at work. `in_flight`: actions ordered whose outcome is not yet
+    merged into `enis` (merging an outcome and dropping its action is one step).
     `ambiguous_since`: a mutation of an existing ENI ended at this time with unknown outcome. `published` is our last
     accepted status, `version` its resourceVersion. `releasing` and `yielded` as in the resource read at `version`.
     `excess_since`: since when provisioned stands above high + slack without a break. `agent_wrote_at`: when the agent

@@ -1,4 +1,8 @@
-"""Which subnet a new ENI goes into: a hard rule, then a preference. Nothing silent: a refusal names the subnets."""
+"""Which subnet a new ENI goes into: a hard rule, then a preference. Nothing silent: a refusal names the subnets.
+
+Hard rule: the node's VPC and zone; then the class's ids or tags; without those the node's own route table, so that a
+private node never gets an ENI in a public subnet. Sorted before any choice.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from dataclasses import dataclass
 
 from enitide_api.reasons import Reason
 from enitide_api.resources import InstanceFacts, Selector
-from enitide_ipam.model import SubnetView
+from enitide_ipam.addresses import PREFIX_SIZE
+from enitide_ipam.model import RouteTableView, SubnetView
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,21 +24,88 @@ class SubnetChoice:
     message: str = ""
 
 
+def route_table_of(subnet_id: str, vpc_id: str, tables: Iterable[RouteTableView]) -> str:
+    """Id of the table that governs a subnet: the one associated with it, else its VPC's main one; empty if unknown."""
+    mine = sorted((table for table in tables if table.vpc_id == vpc_id), key=lambda table: table.id)
+    explicit = next((table.id for table in mine if subnet_id in table.subnet_ids), "")
+    return explicit or next((table.id for table in mine if table.main), "")
+
+
 def eligible(subnets: Iterable[SubnetView], instance: InstanceFacts, selector: Selector) -> tuple[SubnetView, ...]:
     """The hard rule, by id: same VPC and zone, then the selector; without one, the node's route table."""
-    raise NotImplementedError
+    near = sorted(
+        (each for each in subnets if each.vpc_id == instance.vpc_id and each.zone == instance.availability_zone),
+        key=lambda each: each.id,
+    )
+    if selector.ids:
+        return tuple(each for each in near if each.id in selector.ids)
+    if selector.tags:
+        return tuple(each for each in near if _has_tags(each, selector))
+    home = next((each for each in near if each.id == instance.subnet_id), None)
+    if home is None:
+        return ()
+    return tuple(each for each in near if each.id == home.id or (home.route_table and _same_table(each, home)))
 
 
 def choose(
-    subnets: Iterable[SubnetView], instance: InstanceFacts, selector: Selector, *, addresses: int, prefixes: int = 0
+    subnets: Iterable[SubnetView], instance: InstanceFacts, selector: Selector, *, addresses: int = 0, prefixes: int = 0
 ) -> SubnetChoice:
     """The subnet for a new ENI that should carry that many secondary addresses or /28s (never both).
 
-    An ENI's own address is counted here, not by the caller.
+    The node's own subnet if it has the room (and no selector speaks), else the roomiest that has it, else the roomiest
+    with any room at all. An ENI's own address is counted here, not by the caller.
     """
-    raise NotImplementedError
+    candidates = eligible(subnets, instance, selector)
+    if not candidates:
+        return SubnetChoice(None, Reason.NO_ELIGIBLE_SUBNET, _nothing_matches(instance, selector))
+    wanted = prefixes or addresses
+    rooms = {each.id: new_interface_room(each, prefixes=bool(prefixes)) for each in candidates}
+    enough = [each for each in candidates if rooms[each.id] >= wanted and _has_own(each)]
+    home = next((each for each in enough if each.id == instance.subnet_id), None)
+    if home is not None and not (selector.ids or selector.tags):
+        return SubnetChoice(home)
+    some = enough or [each for each in candidates if rooms[each.id] > 0]
+    if some:
+        return SubnetChoice(min(some, key=lambda each: (-rooms[each.id], -each.free, each.id)))
+    names = ", ".join(f"{each.id} ({each.free} free)" for each in candidates)
+    if prefixes:
+        return SubnetChoice(None, Reason.NO_WHOLE_PREFIX, f"no whole free /28 in subnets {names}")
+    return SubnetChoice(None, Reason.SUBNET_EXHAUSTED, f"no free address for another ENI in subnets {names}")
 
 
-def subnet_room(subnet: SubnetView, *, prefixes: bool, new_interface: bool) -> int:
-    """How many secondary addresses, or whole /28s, one request can get from the subnet."""
-    raise NotImplementedError
+def request_room(subnet: SubnetView, *, prefixes: bool) -> int:
+    """How many single addresses, or whole /28s, one request on an existing ENI can get from the subnet."""
+    if not prefixes:
+        return max(0, subnet.free)
+    by_count = max(0, subnet.free) // PREFIX_SIZE
+    return by_count if subnet.whole_prefixes is None else min(by_count, subnet.whole_prefixes)
+
+
+def new_interface_room(subnet: SubnetView, *, prefixes: bool) -> int:
+    """The same for a new ENI, whose own address comes out of the subnet too."""
+    if not prefixes:
+        return max(0, subnet.free - 1)
+    by_count = max(0, subnet.free - 1) // PREFIX_SIZE
+    return by_count if subnet.whole_prefixes is None else min(by_count, subnet.whole_prefixes)
+
+
+def _has_own(subnet: SubnetView) -> bool:
+    return subnet.free >= 1
+
+
+def _has_tags(subnet: SubnetView, selector: Selector) -> bool:
+    return all(subnet.tags.get(key) == value for key, value in selector.tags.items())
+
+
+def _same_table(one: SubnetView, other: SubnetView) -> bool:
+    return one.route_table == other.route_table
+
+
+def _nothing_matches(instance: InstanceFacts, selector: Selector) -> str:
+    where = f"in {instance.vpc_id}, zone {instance.availability_zone}"
+    if selector.ids:
+        return f"none of the subnets {', '.join(sorted(selector.ids))} is {where}"
+    if selector.tags:
+        tags = ", ".join(f"{key}={value}" for key, value in sorted(selector.tags.items()))
+        return f"no subnet {where} carries the tags {tags}"
+    return f"the node's subnet {instance.subnet_id or '(unknown)'} is not known {where}"
