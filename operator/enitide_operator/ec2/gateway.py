@@ -1,0 +1,243 @@
+"""The only way to EC2: budget, leader's term, time-out, paging, counting and the only retries there are.
+
+The term is asked after every wait and right before each attempt of a mutating call, so that a leader that was paused
+in between sends nothing. Throttling and an unreachable endpoint took no effect, so they are tried again here, each try
+paid for; an ambiguous mutation never is: whoever ordered it must read first. Reads may be repeated freely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Protocol, TypeVar
+
+from enitide_api.errors import EC2Ambiguous, EC2Error, EC2Throttled, EC2Unavailable, NotLeading
+from enitide_ipam.limits import InstanceLimits
+from enitide_ipam.model import AttachInterface, CreateInterface, EniView, GroupView, RouteTableView, SubnetView
+from enitide_kube.backoff import Backoff
+from enitide_operator.ec2.budget import READ, Budget, Order
+from enitide_operator.ec2.port import (
+    MUTATIONS,
+    Assigned,
+    Ec2Port,
+    InstanceView,
+    InterfaceQuery,
+    Page,
+    Read,
+    Verb,
+    VpcView,
+)
+
+T = TypeVar("T")
+
+GIVE_UP_S = 60.0  # after this long the caller plans anew: what it wanted may no longer be wanted
+OnWait = Callable[[EC2Error], None]
+
+
+def _quiet(_error: EC2Error) -> None:
+    return None
+
+
+class Gate(Protocol):
+    """Whether a mutating call may be sent now; asked next to the send."""
+
+    def require(self) -> None:
+        """`NotLeading` if it may not."""
+        ...
+
+
+class CallObserver(Protocol):
+    """Counts what was called and how it ended."""
+
+    def called(self, verb: str, outcome: str, took_s: float) -> None: ...
+
+    def waited(self, verb: str, waited_s: float) -> None: ...
+
+
+class Gateway:
+    """See the module. `on_wait` of a call is told of each refusal that is being waited out, so that a node says why."""
+
+    def __init__(
+        self,
+        port: Ec2Port,
+        budget: Budget,
+        gate: Gate,
+        observer: CallObserver,
+        *,
+        now: Callable[[], float],
+        rng: Random,
+        call_timeout_s: float = 15.0,
+    ) -> None:
+        self._port = port
+        self._budget = budget
+        self._gate = gate
+        self._observer = observer
+        self._now = now
+        self._rng = rng
+        self._call_timeout_s = call_timeout_s
+        self._backoff = Backoff(base_s=1.0, cap_s=15.0)
+        self.under_way = 0
+
+    # --- reads ---------------------------------------------------------------------------------------------------
+
+    async def interfaces(self, query: InterfaceQuery) -> Read[EniView]:
+        """All ENIs of the query."""
+        return await self._pages(Verb.DESCRIBE_INTERFACES, lambda t: self._port.describe_interfaces(query, t))
+
+    async def instances(self, ids: tuple[str, ...]) -> Read[InstanceView]:
+        """Those of the ids that EC2 knows."""
+        return await self._pages(Verb.DESCRIBE_INSTANCES, lambda t: self._port.describe_instances(ids, t))
+
+    async def instance_type(self, name: str) -> InstanceLimits | None:
+        """Limits of a type that the shipped table does not know; None if EC2 does not either."""
+        return await self._call(
+            Verb.DESCRIBE_INSTANCE_TYPES, lambda: self._port.describe_instance_type(name), READ, _quiet
+        )
+
+    async def subnets(self, vpc_id: str) -> Read[SubnetView]:
+        """All subnets of a VPC, without route tables."""
+        return await self._pages(Verb.DESCRIBE_SUBNETS, lambda t: self._port.describe_subnets(vpc_id, t))
+
+    async def groups(self, vpc_id: str) -> Read[GroupView]:
+        """All security groups of a VPC."""
+        return await self._pages(Verb.DESCRIBE_GROUPS, lambda t: self._port.describe_groups(vpc_id, t))
+
+    async def route_tables(self, vpc_id: str) -> Read[RouteTableView]:
+        """All route tables of a VPC."""
+        return await self._pages(Verb.DESCRIBE_ROUTE_TABLES, lambda t: self._port.describe_route_tables(vpc_id, t))
+
+    async def vpcs(self, vpc_id: str) -> Read[VpcView]:
+        """The VPC, or nothing."""
+        return await self._pages(Verb.DESCRIBE_VPCS, lambda t: self._port.describe_vpcs(vpc_id, t))
+
+    async def _pages(self, verb: Verb, page: Callable[[str], Awaitable[Page[T]]]) -> Read[T]:
+        asked_at = self._now()
+        items: list[T] = []
+        token = ""
+        while True:
+            got = await self._call(verb, lambda token=token: page(token), READ, _quiet)  # type: ignore[misc]
+            items += got.items
+            token = got.next_token
+            if not token:
+                return Read(tuple(items), asked_at)
+
+    # --- mutations -----------------------------------------------------------------------------------------------
+
+    async def create(self, order: CreateInterface, place: Order, on_wait: OnWait = _quiet) -> EniView:
+        """CreateNetworkInterface."""
+        return await self._call(Verb.CREATE, lambda: self._port.create_interface(order), place, on_wait)
+
+    async def attach(self, order: AttachInterface, place: Order, on_wait: OnWait = _quiet) -> str:
+        """AttachNetworkInterface; the attachment's id."""
+        return await self._call(
+            Verb.ATTACH,
+            lambda: self._port.attach_interface(order.eni_id, order.instance_id, order.card, order.index),
+            place,
+            on_wait,
+        )
+
+    async def set_delete_on_termination(
+        self, eni_id: str, attachment_id: str, place: Order, on_wait: OnWait = _quiet, *, value: bool
+    ) -> None:
+        """ModifyNetworkInterfaceAttribute."""
+        await self._call(
+            Verb.MODIFY,
+            lambda: self._port.set_delete_on_termination(eni_id, attachment_id, value=value),
+            place,
+            on_wait,
+        )
+
+    async def detach(self, attachment_id: str, place: Order, on_wait: OnWait = _quiet) -> None:
+        """DetachNetworkInterface."""
+        await self._call(Verb.DETACH, lambda: self._port.detach_interface(attachment_id), place, on_wait)
+
+    async def delete(self, eni_id: str, place: Order, on_wait: OnWait = _quiet) -> None:
+        """DeleteNetworkInterface."""
+        await self._call(Verb.DELETE, lambda: self._port.delete_interface(eni_id), place, on_wait)
+
+    async def assign(
+        self, eni_id: str, place: Order, on_wait: OnWait = _quiet, *, addresses: int = 0, prefixes: int = 0
+    ) -> Assigned:
+        """AssignPrivateIpAddresses."""
+        return await self._call(
+            Verb.ASSIGN,
+            lambda: self._port.assign_private(eni_id, addresses=addresses, prefixes=prefixes),
+            place,
+            on_wait,
+        )
+
+    async def assign_ipv6(self, eni_id: str, place: Order, on_wait: OnWait = _quiet) -> tuple[str, ...]:
+        """AssignIpv6Addresses: one /80."""
+        return await self._call(Verb.ASSIGN_IPV6, lambda: self._port.assign_ipv6_prefix(eni_id), place, on_wait)
+
+    async def unassign(
+        self,
+        eni_id: str,
+        addresses: tuple[str, ...],
+        prefixes: tuple[str, ...],
+        place: Order,
+        on_wait: OnWait = _quiet,
+    ) -> None:
+        """UnassignPrivateIpAddresses."""
+        await self._call(
+            Verb.UNASSIGN, lambda: self._port.unassign_private(eni_id, addresses, prefixes), place, on_wait
+        )
+
+    # --- the one way out -----------------------------------------------------------------------------------------
+
+    async def _call(self, verb: Verb, send: Callable[[], Awaitable[T]], place: Order, on_wait: OnWait) -> T:
+        """Attempts until one is answered for good. Raises the last error after `GIVE_UP_S`."""
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + GIVE_UP_S
+        failures = 0
+        while True:
+            queued_s = loop.time()
+            await self._budget.take(verb, place)
+            self._observer.waited(verb, loop.time() - queued_s)
+            try:
+                return await self._attempt(verb, send)
+            except EC2Error as error:
+                failures += 1
+                delay_s = self._backoff.delay_s(failures, self._rng)
+                if not _again(error, verb) or loop.time() + delay_s >= give_up_s:
+                    raise
+                on_wait(error)
+            await asyncio.sleep(delay_s)
+
+    async def _attempt(self, verb: Verb, send: Callable[[], Awaitable[T]]) -> T:
+        """One attempt. Nothing stands between the question for the term and the send."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        outcome = "cancelled"
+        self.under_way += 1
+        try:
+            async with asyncio.timeout(self._call_timeout_s):
+                if verb in MUTATIONS:
+                    self._gate.require()
+                result = await send()
+            outcome = "ok"
+        except TimeoutError as error:
+            outcome = "timeout"
+            message = f"{verb}: no answer within {self._call_timeout_s:g} s"
+            raise EC2Ambiguous(message, code="Timeout", verb=verb) from error
+        except NotLeading as error:
+            outcome = error.reason
+            raise
+        except EC2Error as error:
+            outcome = error.code or error.reason
+            if isinstance(error, EC2Throttled):
+                self._budget.throttled(verb)
+            raise
+        else:
+            self._budget.succeeded(verb)
+            return result
+        finally:
+            self.under_way -= 1
+            self._observer.called(verb, outcome, loop.time() - began_s)
+
+
+def _again(error: EC2Error, verb: Verb) -> bool:
+    if isinstance(error, EC2Throttled | EC2Unavailable):
+        return True
+    return isinstance(error, EC2Ambiguous) and verb not in MUTATIONS

@@ -1,0 +1,119 @@
+"""Reads of many askers in one call: whoever asks for an instance's ENIs within 250 ms shares the listing.
+
+A read is given only to those who asked before it was sent, so that no asker gets facts older than its question.
+EC2's filter takes 200 values; more askers make more calls, never one unpaged one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from enitide_api.errors import EnitideError
+from enitide_ipam.model import EniView
+from enitide_operator.ec2.port import InterfaceQuery, Read
+
+WINDOW_S = 0.25
+MOST_VALUES = 200
+
+ReadInterfaces = Callable[[InterfaceQuery], Awaitable[Read[EniView]]]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What the next call will ask for, and who waits for it."""
+
+    instances: dict[str, asyncio.Future[Read[EniView]]] = field(default_factory=dict)
+    tokens: dict[str, asyncio.Future[Read[EniView]]] = field(default_factory=dict)
+
+
+class InterfaceReader:
+    """`of_instance` and `of_token` from any number of tasks; few calls come out."""
+
+    def __init__(self, read: ReadInterfaces, *, window_s: float = WINDOW_S) -> None:
+        self._read = read
+        self._window_s = window_s
+        self._batch = _Batch()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def of_instance(self, instance_id: str) -> Read[EniView]:
+        """All ENIs attached to it now. Errors as the call's; they reach every asker."""
+        return await self._ask(self._batch.instances, instance_id)
+
+    async def of_token(self, token: str) -> Read[EniView]:
+        """The ENI made for that intent, or none."""
+        return await self._ask(self._batch.tokens, token)
+
+    def close(self) -> None:
+        """Nothing more is sent; whoever waits is cancelled."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for future in (*self._batch.instances.values(), *self._batch.tokens.values()):
+            future.cancel()
+        self._batch = _Batch()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _ask(self, batch: dict[str, asyncio.Future[Read[EniView]]], key: str) -> Read[EniView]:
+        loop = asyncio.get_running_loop()
+        future = batch.get(key)
+        if future is None:
+            future = batch[key] = loop.create_future()
+        if self._timer is None:
+            self._timer = loop.call_later(self._window_s, self._send)
+        # shielded: one asker that is cancelled does not take the answer from the others
+        return await asyncio.shield(future)
+
+    def _send(self) -> None:
+        self._timer = None
+        batch, self._batch = self._batch, _Batch()
+        for chunk in _chunks(batch.instances):
+            self._start(InterfaceQuery(instance_ids=tuple(chunk)), chunk, lambda eni: eni.instance_id)
+        for chunk in _chunks(batch.tokens):
+            self._start(InterfaceQuery(tokens=tuple(chunk)), chunk, lambda eni: eni.token)
+
+    def _start(
+        self,
+        query: InterfaceQuery,
+        askers: dict[str, asyncio.Future[Read[EniView]]],
+        key_of: Callable[[EniView], str],
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(query, askers, key_of))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(
+        self,
+        query: InterfaceQuery,
+        askers: dict[str, asyncio.Future[Read[EniView]]],
+        key_of: Callable[[EniView], str],
+    ) -> None:
+        try:
+            read = await self._read(query)
+        except EnitideError as error:
+            for future in askers.values():
+                if not future.done():
+                    future.set_exception(error)
+                    future.exception()  # an asker may be gone: that is no unretrieved exception
+            return
+        except asyncio.CancelledError:
+            for future in askers.values():
+                future.cancel()
+            raise
+        found: dict[str, list[EniView]] = {key: [] for key in askers}
+        for eni in read.items:
+            if key_of(eni) in found:
+                found[key_of(eni)].append(eni)
+        for key, future in askers.items():
+            if not future.done():
+                future.set_result(Read(tuple(found[key]), read.asked_at))
+
+
+def _chunks(
+    batch: dict[str, asyncio.Future[Read[EniView]]],
+) -> list[dict[str, asyncio.Future[Read[EniView]]]]:
+    keys = sorted(batch)
+    return [{k: batch[k] for k in keys[i : i + MOST_VALUES]} for i in range(0, len(keys), MOST_VALUES)]
