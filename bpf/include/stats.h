@@ -49,20 +49,21 @@ static __always_inline struct event_budget *take_budget(__u32 reason, __u64 now_
 	return budget;
 }
 
-static __always_inline void read_ports(struct __sk_buff *skb, const struct packet *packet,
-				       struct drop_event *event)
+/* Not inlined, so that the BTF describes struct drop_event to the test that compares layouts. */
+static __noinline int read_ports(struct __sk_buff *skb, const struct packet *packet, struct drop_event *event)
 {
 	__be16 ports[2];
 
 	if (packet->flags & PACKET_NO_PORTS)
-		return;
+		return 0;
 	if (packet->protocol != PROTOCOL_TCP && packet->protocol != PROTOCOL_UDP &&
 	    packet->protocol != PROTOCOL_SCTP)
-		return;
+		return 0;
 	if (bpf_skb_load_bytes(skb, packet->transport, ports, sizeof(ports)))
-		return;
+		return 0;
 	event->source_port = bpf_ntohs(ports[0]);
 	event->destination_port = bpf_ntohs(ports[1]);
+	return 1;
 }
 
 /* Count a drop, tell of it if the rate allows, and return the verdict. Not inlined: drops are the cold path.
