@@ -6,14 +6,22 @@ the token, and the chart's admission policy compares that claim with the object 
 
 from __future__ import annotations
 
+import base64
+import secrets
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from enitide_lab.realkube.control_plane import wait_for
+from enitide_lab.realkube.pki import Pair, certificate_request
 from enitide_lab.realkube.rest import Rest
 
 TOKEN_LIFETIME_S = 7 * 24 * 3600  # a lab may stay up for days, and nothing renews its tokens
 NODE_CLAIM = "authentication.kubernetes.io/node-name"
 NODES_GROUP = "system:nodes"
+_REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+_REQUEST_TYPE = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
+_SIGNED_WITHIN_S = 30.0
 
 
 def account_token(admin: Rest, namespace: str, account: str, *, node: str = "") -> str:
@@ -26,6 +34,30 @@ def account_token(admin: Rest, namespace: str, account: str, *, node: str = "") 
     reply = admin.call("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", body)
     token: str = reply["status"]["token"]
     return token
+
+
+def node_certificate(admin: Rest, directory: Path, node: str) -> Pair:
+    """A certificate of Node `node`'s own user, signed by the cluster as it signs that of a kubelet that joins."""
+    pair, request = certificate_request(directory, f"kubelet-{node}", f"system:node:{node}", (NODES_GROUP,))
+    name = f"enitide-{node}-{secrets.token_hex(4)}"
+    spec = {
+        "request": base64.b64encode(request).decode(),
+        "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+        "usages": ["digital signature", "client auth"],
+    }
+    made = admin.call("POST", _REQUESTS, {**_REQUEST_TYPE, "metadata": {"name": name}, "spec": spec})
+    approved = {"type": "Approved", "status": "True", "reason": "Lab", "message": "a node of the enitide lab"}
+    made["status"] = {"conditions": [approved]}
+    admin.call("PUT", f"{_REQUESTS}/{name}/approval", made)
+
+    def signed() -> str:
+        answer: str = admin.get(f"{_REQUESTS}/{name}").get("status", {}).get("certificate", "")
+        return answer
+
+    wait_for(lambda: bool(signed()), _SIGNED_WITHIN_S, f"the cluster does not sign the certificate of node {node}")
+    pair.certificate.write_bytes(base64.b64decode(signed()))
+    admin.call("DELETE", f"{_REQUESTS}/{name}")
+    return pair
 
 
 def may(rest: Rest, attributes: Mapping[str, str]) -> bool:

@@ -134,20 +134,15 @@ def _build(program: Program, path: Path) -> None:
     _say(f"building {program.name} into {path.parent} ({program.cold_build} the first time on 2 cores)")
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     command = ("go", "build", "-v", *program.flags(), "-o", str(unfinished), program.package)
-    process = subprocess.Popen(
-        ("nice", *command),
-        cwd=program.module,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        tail = _follow(program, process)
-    except BaseException:
-        process.kill()
-        process.wait()
-        unfinished.unlink(missing_ok=True)
-        raise
+    with subprocess.Popen(
+        ("nice", *command), cwd=program.module, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            tail = _follow(program, process)
+        except BaseException:
+            process.kill()
+            unfinished.unlink(missing_ok=True)
+            raise
     if process.returncode != 0:
         unfinished.unlink(missing_ok=True)
         raise LabFailed(f"building {program.name} failed:\n" + "\n".join(tail))

@@ -84,8 +84,16 @@ def uninstall(admin: Rest, objects: Sequence[Object]) -> None:
             continue
 
 
+def present(admin: Rest, item: Object) -> bool:
+    """Whether the object exists; not if its very kind does not."""
+    try:
+        return exists(admin, path_of(admin, item, {}))
+    except KubeNotFound:
+        return False
+
+
 def path_of(admin: Rest, item: Object, plurals: dict[str, dict[str, tuple[str, bool]]]) -> str:
-    """Where the object lives, by the server's own discovery; `plurals` remembers that from call to call."""
+    """Where the object lives, by discovery, which `plurals` remembers. `KubeNotFound` for unknown kinds."""
     version, kind, metadata = item["apiVersion"], item["kind"], item["metadata"]
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     if version not in plurals:
@@ -94,7 +102,7 @@ def path_of(admin: Rest, item: Object, plurals: dict[str, dict[str, tuple[str, b
             r["kind"]: (r["name"], r["namespaced"]) for r in resources if "/" not in r["name"] and "kind" in r
         }
     if kind not in plurals[version]:
-        raise LabFailed(f"the API server knows no {kind} in {version}")
+        raise KubeNotFound(f"the API server knows no {kind} in {version}", status=404)
     plural, namespaced = plurals[version][kind]
     if not namespaced:
         return f"{root}/{plural}/{metadata['name']}"

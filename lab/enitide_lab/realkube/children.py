@@ -123,7 +123,8 @@ def _end(child: Child) -> bool:
     except ProcessLookupError:
         return False
     try:
-        if _start_ticks(child.pid) != child.start_ticks:
+        ended = select.select([handle], [], [], 0)[0]  # also one that nobody has reaped yet
+        if ended or _start_ticks(child.pid) != child.start_ticks:
             return False
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:

@@ -15,11 +15,12 @@ from typing import Any, Literal, Self
 
 from enitide_api.errors import LabFailed
 from enitide_lab.realkube import chart
-from enitide_lab.realkube.access import NODES_GROUP, account_token
+from enitide_lab.realkube.access import NODES_GROUP, account_token, node_certificate
 from enitide_lab.realkube.children import Children, stop_leftovers
 from enitide_lab.realkube.control_plane import ControlPlane
 from enitide_lab.realkube.existing import rest_of
 from enitide_lab.realkube.kubeconfig import write_kubeconfig, write_private
+from enitide_lab.realkube.pki import Pair
 from enitide_lab.realkube.programs import find_programs
 from enitide_lab.realkube.rest import Credentials, Rest
 
@@ -60,21 +61,27 @@ class RealCluster:
         """
         objects = self.render_chart(values)
         kept = objects if workloads else [item for item in objects if item["kind"] not in chart.WORKLOADS]
+        ours = [item for item in kept if not chart.present(self.admin, item)]
+        self._installed += ours
         chart.install(self.admin, kept)
-        self._installed = [*self._installed, *(item for item in kept if item not in self._installed)]
 
     def kubeconfig_for(self, role: Role, *, node: str = "") -> Path:
         """A kubeconfig with the rights that `role` has in production; call it again after a Node was made anew.
 
         `operator`, `agent`: the chart's service accounts (install it first), the agent's token bound to Node `node`,
-        which must exist. `kubelet`: the user of Node `node`, which need not exist yet; only where the CA is ours.
+        which must exist. `kubelet`: the user of Node `node`, which need not exist yet.
         """
         if role != "operator" and not node:
             raise LabFailed(f"a kubeconfig for the {role} needs the name of its node")
         if role == "kubelet":
-            if self._plane is None:
-                raise LabFailed(f"{self.origin}: its CA is not ours, so no node's certificate can be made")
-            return self._plane.write_user(f"kubelet-{node}", f"system:node:{node}", (NODES_GROUP,))
+            user = f"system:node:{node}"
+            return write_kubeconfig(
+                self.directory / f"kubeconfig-kubelet-{node}",
+                server=self.server,
+                authority=self.admin.authority,
+                user=user,
+                pair=self._kubelet_pair(node),
+            )
         account = f"enitide-{role}"
         name = account if role == "operator" else f"{account}-{node}"
         token_file = self.directory / f"token-{name}"
@@ -90,19 +97,23 @@ class RealCluster:
     def rest_for(self, role: Role, *, node: str = "") -> Rest:
         """A client with the same rights as `kubeconfig_for`, for tests of those rights."""
         if role == "kubelet":
-            kubeconfig = self.kubeconfig_for("kubelet", node=node)
-            pki = kubeconfig.parent / "pki"
-            credentials = Credentials(pki / f"kubelet-{node}.crt", pki / f"kubelet-{node}.key")
-            return Rest(self.server, self.admin.authority, credentials, self.admin.netns)
+            pair = self._kubelet_pair(node)
+            return Rest(self.server, self.admin.authority, Credentials(pair.certificate, pair.key), self.admin.netns)
         token = account_token(self.admin, self.namespace, f"enitide-{role}", node=node)
         return Rest(self.server, self.admin.authority, Credentials(token=token), self.admin.netns)
+
+    def _kubelet_pair(self, node: str) -> Pair:
+        """Signed by our CA; in an existing cluster by that cluster, on request."""
+        if self._plane is None:
+            return node_certificate(self.admin, self.directory / "pki", node)
+        return self._plane.authority.issue(f"kubelet-{node}", f"system:node:{node}", (NODES_GROUP,))
 
     def pids(self) -> dict[str, int]:
         """The programs that run for it, by name; none for an existing cluster."""
         return {} if self._plane is None else self._plane.children.pids()
 
     def stop(self) -> None:
-        """End what was started; in an existing cluster, remove what was installed. Safe to repeat."""
+        """End what was started; in an existing cluster, remove what we brought. Safe to repeat."""
         if self._plane is not None:
             self._plane.children.stop()
         else:

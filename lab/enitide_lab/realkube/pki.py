@@ -60,8 +60,7 @@ class Authority:
         signer = serialization.load_pem_private_key(self.pair.key.read_bytes(), password=None)
         assert isinstance(signer, ec.EllipticCurvePrivateKey)
         key = ec.generate_private_key(ec.SECP256R1())
-        organisations = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
-        subject = x509.Name([*organisations, x509.NameAttribute(NameOID.COMMON_NAME, user)])
+        subject = _subject(user, groups)
         usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
             _builder(subject, authority.subject, key.public_key())
@@ -77,6 +76,21 @@ class Authority:
         _write_key(pair.key, key)
         pair.certificate.write_bytes(builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         return pair
+
+
+def certificate_request(directory: Path, file: str, user: str, groups: Sequence[str]) -> tuple[Pair, bytes]:
+    """A new key and the request, in PEM, for a certificate of `user`; whoever signs it writes `Pair.certificate`."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = ec.generate_private_key(ec.SECP256R1())
+    pair = Pair(directory / f"{file}.crt", directory / f"{file}.key")
+    _write_key(pair.key, key)
+    request = x509.CertificateSigningRequestBuilder().subject_name(_subject(user, groups)).sign(key, hashes.SHA256())
+    return pair, request.public_bytes(serialization.Encoding.PEM)
+
+
+def _subject(user: str, groups: Sequence[str]) -> x509.Name:
+    organisations = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+    return x509.Name([*organisations, x509.NameAttribute(NameOID.COMMON_NAME, user)])
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
