@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import click
 
 from enitide_api.errors import EnitideError
-from enitide_lab.realkube import start_real, stop_leftovers
-from enitide_lab.realkube.build import PROGRAMS, ensure_built
+from enitide_lab.realkube import start_real, stop_leftovers, why_unavailable
+from enitide_lab.realkube.build import CNITOOL, HELM, PROGRAMS, built, ensure_built, why_not_buildable
+from enitide_lab.realkube.programs import find_programs
 
 
 @click.group()
@@ -24,6 +26,19 @@ def build(names: tuple[str, ...]) -> None:
     """Build NAMES (default: all) into the cache and print where they are."""
     for name in names or tuple(PROGRAMS):
         print(ensure_built(PROGRAMS[name]))
+
+
+@main.command()
+def prepare() -> None:
+    """Build what the tests need and say what they will run on; exit code 4 with the reason if there can be none."""
+    reason = why_unavailable(os.environ, may_build=True) or (built(HELM) is None and why_not_buildable())
+    if reason:
+        print(reason)
+        sys.exit(4)
+    for program in (HELM, CNITOOL):
+        ensure_built(program)
+    existing = os.environ.get("KUBECONFIG", "")
+    print(f"the cluster of KUBECONFIG={existing}" if existing else find_programs(os.environ).origin)
 
 
 @main.command()
