@@ -134,5 +134,5 @@ class Filling:
         if subnet is None:
             return Refused(Reason.NO_ELIGIBLE_SUBNET, f"subnet {subnet_id} of an attached ENI is not known")
         if prefixes:
-            return Refused(Reason.NO_WHOLE_PREFIX, f"no whole free /28 in subnet {subnet_id} ({subnet.free} free)")
+            return Refused(Reason.NO_WHOLE_PREFIX, f"no whole free /28 in subnet {subnet_id}")
         return Refused(Reason.SUBNET_EXHAUSTED, f"no free address in subnet {subnet_id}")

@@ -298,12 +298,11 @@ def _explained(sheet: Filling, state: Tide, actions: list[Action]) -> Plan:
 
 
 def capacity_sentence(state: Tide, limits: InstanceLimits) -> str:
-    """Why the node cannot have more."""
+    """Why the node cannot have more; no number that changes with every pod."""
     maximum = state.marks.maximum
     if maximum is not None and state.expected >= maximum:
-        return f"maxAllocate {maximum} is reached ({state.expected} addresses, low tide {state.marks.low})"
-    capacity = state.capacity
-    return f"all {capacity.slots} address slots of a {limits.type} are taken (low tide {state.marks.low})"
+        return f"maxAllocate {maximum} is reached"
+    return f"all {state.capacity.slots} address slots of this {limits.type} are taken"
 
 
 def _brings(action: Action) -> int:

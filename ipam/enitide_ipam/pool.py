@@ -1,8 +1,9 @@
-"""The agent's pool of addresses. Pure: `now` (seconds of a clock that outlives the agent process, such as
-CLOCK_BOOTTIME) is passed in, and every change returns the records that the caller must persist BEFORE it answers.
+"""The agent's pool of addresses: who gets one, what cools, what is yielded, who waits.
 
-One pool per agent, used from one thread. It never hands out what is yielded, releasing, cooling, of an ENI whose device
-is not ready, or not published.
+Pure: `now` (seconds of a clock that outlives the agent process and stops at a reboot, such as CLOCK_MONOTONIC) is
+passed in, and every change returns the records that the caller must persist BEFORE it answers anyone. One pool per
+agent, used from one thread. It never hands out what is held, cooling, yielded, releasing, unpublished, or of an ENI
+whose device is not ready.
 """
 
 from __future__ import annotations
@@ -10,14 +11,30 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from enitide_api.reasons import Reason
-from enitide_api.resources import Demand, EndpointRecord, ENINodeStatus, Interface
-from enitide_ipam.records import PodRef, Record
+from enitide_api.resources import Demand, EndpointRecord, ENINodeStatus, Interface, seconds
+from enitide_ipam import handover
+from enitide_ipam.addresses import ipv6_of, parse, size, text
+from enitide_ipam.capacity import provisioned_addresses
+from enitide_ipam.ledger import Ledger, keys
+from enitide_ipam.records import Held, PodRef, Published, Record, Released, Yielded
+from enitide_ipam.refusals import Refusal, why_no_address
+from enitide_ipam.stock import Stock
+
+__all__ = ["Allocation", "Grant", "PodRef", "Pool", "Record", "Refusal"]
+
+WAITING_S = 120.0  # how long a pod counts as waiting after its ADD last asked
+REUSE_AFTER_S = 5.0  # at capacity, with pods waiting, an address may be used again after this
 
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """An address for a pod, and the ENI it belongs to. `ipv6` empty where the ENI has no /80."""
+    """An address for a pod, and the ENI it belongs to. `ipv6` empty where the ENI has no /80.
+
+    `interface` is None where the ENI is not published (any more).
+    """
 
     address: str
     ipv6: str
@@ -27,127 +44,326 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """`allocate` gave (or gave again) this; persist `records`, then configure, then `confirm` or `abort`."""
+    """`allocate` or `reserve` gave (or gave `again`) this: persist `records`, configure, then `confirm` or `abort`."""
 
     allocation: Allocation
     records: tuple[Record, ...]
-    again: bool = False  # the owner had it already
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """No address: why, in a sentence; `retry`: waiting can help."""
-
-    reason: Reason
-    message: str
-    retry: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AddressRow:
-    """One address as the command line shows it. `state`: free, reserved, claimed, in-use, cooling, yielded, releasing,
-    not-ready, vanished.
-    """
-
-    address: str
-    eni_id: str
-    state: str
-    owner: str
-    pod: PodRef
-    since: float | None
+    again: bool = False
 
 
 class Pool:
     """See the module. Durations in seconds."""
 
     def __init__(self, instance_id: str, *, cooldown_s: float = 30.0) -> None:
-        """`instance_id`: a status of another instance is used for nothing."""
-        raise NotImplementedError
+        """`instance_id`: a status of another instance is used for nothing. `cooldown_s`: until the class says."""
+        self._instance_id = instance_id
+        self._cooldown_s = cooldown_s
+        self.stock = Stock()
+        self.ledger = Ledger()
+        self._status = ENINodeStatus()
+        self._version = ""
+        self._waiting: dict[str, tuple[float, str]] = {}  # pod's first key, else owner -> (last asked, owner)
+        self._yielded: tuple[str, ...] = ()
+
+    # --- what is published ---------------------------------------------------------------------------------------
 
     def restore(self, records: Iterable[Record], now: float) -> None:
-        """Replay the journal; before anything else, and before the first `apply_status`."""
-        raise NotImplementedError
+        """Replay the journal; before anything else."""
+        for record in records:
+            if isinstance(record, Yielded):
+                self._yielded, self._version = record.cidrs, record.version
+            elif isinstance(record, Published):
+                self._status, self._version = record.status, record.version
+            else:
+                self.ledger.apply(record)
+        self.ledger.sort()
+        self._publish()
+        self._expire(now)
 
     def records(self, now: float) -> tuple[Record, ...]:
         """The shortest journal that gives this pool (compaction)."""
-        raise NotImplementedError
+        self._expire(now)
+        version = self._version
+        return (Published(self._status, version), Yielded(self._yielded, version), *self.ledger.records())
 
     def apply_status(self, status: ENINodeStatus, version: str, now: float) -> tuple[Record, ...]:
         """Take in what the operator published; a version older than the newest seen changes nothing."""
-        raise NotImplementedError
+        if _older(version, self._version):
+            return ()
+        status = _of_instance(status, self._instance_id)
+        published = {cidr for each in status.interfaces for cidr in (*each.addresses, *each.prefixes)}
+        yielded = tuple(cidr for cidr in self._yielded if cidr in published)
+        records: list[Record] = []
+        if status != self._status:
+            records.append(Published(status, version))
+        if yielded != self._yielded:
+            records.append(Yielded(yielded, version))
+        changed = bool(records)
+        self._status, self._version, self._yielded = status, version, yielded
+        if changed:
+            self._publish()
+        return (*records, *self._drop_vanished_reservations(now))
+
+    def adopt_yielded(self, cidrs: Iterable[str], version: str) -> tuple[Record, ...]:
+        """At start: what our own spec.yielded says is out of use, whatever the journal knows."""
+        fresh = tuple(cidr for cidr in cidrs if cidr not in self._yielded)
+        return self._set_yielded((*self._yielded, *fresh), version)
 
     def set_ready(self, eni_ids: Collection[str]) -> None:
         """The ENIs whose devices are configured; addresses of others are not handed out."""
-        raise NotImplementedError
+        self.stock.set_ready(eni_ids)
 
     def interfaces(self) -> tuple[Interface, ...]:
         """What is published, by (card, index)."""
-        raise NotImplementedError
+        return tuple(eni.interface for eni in self.stock.enis.values())
+
+    def _publish(self) -> None:
+        class_ = self._status.class_
+        if class_ is not None:
+            self._cooldown_s = seconds(class_.cooldown)
+        primary = class_ is not None and class_.use_primary_address
+        used = (*self.ledger.held, *self.ledger.cooling)
+        self.stock.publish(self._status.interfaces, used, use_primary_address=primary)
+        self.stock.close(self._yielded)
+
+    def _drop_vanished_reservations(self, now: float) -> tuple[Record, ...]:
+        """A reservation without an address helps nobody; one that a container holds stays known."""
+        held = self.ledger.held
+        gone = sorted(address for address in held if not held[address].owner and address not in self.stock)
+        return tuple(self._apply(Released("", text(each), now, cool=False, tombstone=False)) for each in gone)
+
+    # --- pods ----------------------------------------------------------------------------------------------------
 
     def reserve(self, pod: PodRef, now: float) -> Grant | Refusal:
-        """An address for a pod that is bound here and has none; again=True where it has one."""
-        raise NotImplementedError
+        """An address for a pod that is bound here and has none; `again` where it has one."""
+        self._expire(now)
+        mine = self.ledger.of_pod(pod)
+        if mine:
+            return Grant(self._allocation(self.ledger.held[mine[0]]), (), again=True)
+        address = self.stock.pick()
+        if address is None:
+            return why_no_address(self._status, self.stock)
+        return self._grant(address, "", pod, now)
 
     def unreserve(self, pod_uid: str, now: float) -> tuple[Record, ...]:
-        """The pod went away without an ADD: its reservation is free at once."""
-        raise NotImplementedError
+        """The pod went away: a reservation that no ADD took is free at once, and it waits no longer."""
+        self._waiting.pop(pod_uid, None)
+        reserved = [each for each in self.ledger.of_pod(PodRef(uid=pod_uid)) if not self.ledger.held[each].owner]
+        return tuple(self._apply(Released("", text(each), now, cool=False, tombstone=False)) for each in reserved)
+
+    def reserved(self) -> tuple[PodRef, ...]:
+        """Pods with a reservation that no ADD has taken yet, to compare with those that are bound."""
+        return tuple(held.pod for _, held in sorted(self.ledger.held.items()) if not held.owner)
 
     def allocate(self, owner: str, pod: PodRef, now: float) -> Grant | Refusal:
-        """ADD, first phase; idempotent per owner. `owner` is `container id/ifname`. A DEL seen before refuses it
-        (PodDeleted, no retry). For want of an address the pod counts as waiting for 2 minutes.
-        """
-        raise NotImplementedError
+        """ADD, first phase; idempotent per owner (`container id/interface`).
 
-    def confirm(self, owner: str, now: float) -> tuple[Record, ...]:
-        """ADD, second phase: everything is in place and the answer goes out next."""
-        raise NotImplementedError
+        A DEL seen before refuses it (PodDeleted, no retry). For want of an address the pod counts as waiting for 2
+        minutes; the caller asks again when the pool has changed.
+        """
+        self._expire(now)
+        if owner in self.ledger.by_owner:
+            return Grant(self._allocation(self.ledger.held[self.ledger.by_owner[owner]]), (), again=True)
+        if owner in self.ledger.tombstones:
+            return Refusal(Reason.POD_DELETED, f"container {owner} was deleted before it was added", retry=False)
+        reserved = self._reservation(pod)
+        address = reserved if reserved is not None and self._is_ready(reserved) else self.stock.pick()
+        if address is None:
+            self._waiting[_waiter(pod, owner)] = (now, owner)
+            address = self._coolest(now)
+        if address is None:
+            return why_no_address(self._status, self.stock)
+        grant = self._grant(address, owner, pod, now)
+        if reserved in (None, address):
+            return grant
+        freed = self._apply(Released("", text(reserved), now, cool=False, tombstone=False))
+        return Grant(grant.allocation, (*grant.records, freed))
+
+    def confirm(self, owner: str, now: float) -> tuple[Record, ...] | Refusal:
+        """ADD, second phase: all is in place, the answer goes out next. Refused when its DEL came in between."""
+        address = self.ledger.by_owner.get(owner)
+        if address is None:
+            return Refusal(Reason.POD_DELETED, f"container {owner} was deleted while it was added", retry=False)
+        held = self.ledger.held[address]
+        return () if held.confirmed else (self._apply(msgspec.structs.replace(held, confirmed=True, since=now)),)
 
     def abort(self, owner: str, now: float) -> tuple[Record, ...]:
         """ADD failed after `allocate`: the address goes back to the pod's reservation, else it cools."""
-        raise NotImplementedError
+        address = self.ledger.by_owner.get(owner)
+        if address is None:
+            return ()
+        held = self.ledger.held[address]
+        if held.pod.uid and self._reservation(held.pod) is None:
+            return (self._apply(msgspec.structs.replace(held, owner="", confirmed=False, since=now)),)
+        return (self._apply(Released(owner, held.address, now, cool=True, tombstone=False)),)
 
     def release(self, owner: str, now: float) -> tuple[Record, ...]:
         """DEL: idempotent; the address cools; the owner is remembered so that a late ADD is refused."""
-        raise NotImplementedError
+        self._expire(now)
+        for key in [key for key, (_, who) in self._waiting.items() if who == owner]:
+            del self._waiting[key]
+        address = self.ledger.by_owner.get(owner)
+        if address is None and owner in self.ledger.tombstones:
+            return ()
+        held = "" if address is None else text(address)
+        return (self._apply(Released(owner, held, now, cool=True, tombstone=True)),)
+
+    def _grant(self, address: int, owner: str, pod: PodRef, now: float) -> Grant:
+        known = self.ledger.held.get(address)
+        if known is not None:  # a reservation keeps what it was promised
+            pod = PodRef(pod.namespace or known.pod.namespace, pod.name or known.pod.name, pod.uid or known.pod.uid)
+            record = msgspec.structs.replace(known, owner=owner, pod=pod, confirmed=False, since=now)
+        else:
+            eni = self.stock.eni_of(address)
+            assert eni is not None, "only published addresses are picked"
+            v6 = eni.interface.ipv6
+            ipv6 = ipv6_of(v6.prefixes[0], address) if v6 is not None and v6.prefixes else ""
+            record = Held(text(address), eni.interface.id, ipv6, owner, pod, confirmed=False, since=now)
+        self._apply(record)
+        self._waiting.pop(_waiter(pod, owner), None)
+        return Grant(self._allocation(record), (record,))
+
+    def _apply(self, record: Held | Released) -> Record:
+        self.ledger.apply(record)
+        if record.address:
+            address = parse(record.address)
+            if address in self.ledger.held or address in self.ledger.cooling:
+                self.stock.take(address)
+            else:
+                self.stock.give(address)
+        return record
+
+    def _reservation(self, pod: PodRef) -> int | None:
+        mine = self.ledger.of_pod(pod)
+        return next((address for address in mine if not self.ledger.held[address].owner), None)
+
+    def _is_ready(self, address: int) -> bool:
+        eni = self.stock.eni_of(address)
+        return eni is not None and eni.ready and not self.stock.is_closed(address)
+
+    def _expire(self, now: float) -> None:
+        for address in self.ledger.expired(now, self._cooldown_s):
+            self.stock.give(address)
+
+    def _coolest(self, now: float) -> int | None:
+        """At capacity: the address that cooled longest, if it did for 5 s."""
+        if not self._at_capacity():
+            return None
+        ripe = (address for address, since in self.ledger.cooling.items() if since + REUSE_AFTER_S <= now)
+        return next((address for address in ripe if self._is_ready(address)), None)
+
+    def _at_capacity(self) -> bool:
+        capacity, class_ = self._status.capacity, self._status.class_
+        most = class_.pool.max_allocate if class_ is not None else None
+        return capacity.used_slots >= capacity.slots or (most is not None and self.provisioned() >= most)
+
+    # --- reports -------------------------------------------------------------------------------------------------
+
+    def provisioned(self) -> int:
+        """Published addresses for pods, as the operator counts them."""
+        class_ = self._status.class_
+        primary = class_ is not None and class_.use_primary_address
+        return provisioned_addresses(self._status.interfaces, use_primary_address=primary)
 
     def demand(self, now: float) -> Demand:
-        """InUse (incl. reserved), cooling, waiting, to report."""
-        raise NotImplementedError
+        """What to report: in use (reserved ones too), cooling (published ones), waiting pods."""
+        self._expire(now)
+        for key in [key for key, (at, _) in self._waiting.items() if at + WAITING_S <= now]:
+            del self._waiting[key]
+        cooling = sum(address in self.stock for address in self.ledger.cooling)
+        return Demand(in_use=len(self.ledger.held), cooling=cooling, waiting=len(self._waiting))
 
     def endpoints(self) -> tuple[EndpointRecord, ...]:
-        """Pods that hold or are reserved addresses, in a stable order, to report."""
-        raise NotImplementedError
+        """Pods that hold or are reserved addresses, by pod UID, to report. Containers that are no pods have none."""
+        by_uid: dict[str, list[str]] = {}
+        for _, held in sorted(self.ledger.held.items()):
+            if held.pod.uid:
+                by_uid.setdefault(held.pod.uid, []).extend(each for each in (held.address, held.ipv6) if each)
+        return tuple(EndpointRecord(addresses=tuple(by_uid[uid]), pod_uid=uid) for uid in sorted(by_uid))
 
-    def answer_reclaim(self, now: float) -> tuple[Record, ...]:
-        """Choose what to yield for the status.reclaim last applied, or begin to take back; persist, then write
-        `yielded()` into the spec with the resourceVersion of the status it rests on.
+    # --- the hand-over -------------------------------------------------------------------------------------------
+
+    def answer_reclaim(self) -> tuple[Record, ...]:
+        """Choose what else to yield for the reclaim last applied; then write `yielded()` as spec.yielded.
+
+        That write must carry the version of the status applied last: a late one must not come true after a newer.
         """
-        raise NotImplementedError
+        missing = self._reclaim() - sum(size(cidr) for cidr in self.yielded())
+        chosen = handover.choose(self.stock.idle_units(), missing) if missing > 0 else ()
+        return self._set_yielded((*self._yielded, *chosen), self._version)
 
     def yielded(self) -> tuple[str, ...]:
-        """What spec.yielded should say now."""
-        raise NotImplementedError
+        """What spec.yielded should say now: what is out of use, up to the count that is asked for."""
+        left = self._reclaim()
+        listed: list[str] = []
+        for cidr in self._yielded:
+            if size(cidr) <= left:
+                listed.append(cidr)
+                left -= size(cidr)
+        return tuple(listed)
 
     def yielded_written(
         self, written: Collection[str], reply: ENINodeStatus, version: str, now: float
     ) -> tuple[Record, ...]:
-        """The write of `written` as spec.yielded was accepted with this reply: what it no longer lists and the reply
-        still publishes may be used again.
+        """The write of `written` as spec.yielded was accepted with this reply.
+
+        What it no longer lists and the reply still publishes may be used again.
         """
-        raise NotImplementedError
+        taken_back = [cidr for cidr in self._yielded if cidr not in written]
+        back = handover.may_use_again(taken_back, _of_instance(reply, self._instance_id))
+        records = self._set_yielded(tuple(cidr for cidr in self._yielded if cidr not in back), version)
+        return (*records, *self.apply_status(reply, version, now))
+
+    def out_of_use(self) -> tuple[str, ...]:
+        """Every CIDR that is yielded or being taken back."""
+        return self._yielded
+
+    def _reclaim(self) -> int:
+        return self._status.reclaim.count if self._status.reclaim is not None else 0
+
+    def _set_yielded(self, cidrs: tuple[str, ...], version: str) -> tuple[Record, ...]:
+        if cidrs == self._yielded:
+            return ()
+        self._yielded = cidrs
+        self.stock.close(cidrs)
+        return (Yielded(cidrs, version),)
+
+    # --- views ---------------------------------------------------------------------------------------------------
 
     def allocation(self, owner: str) -> Allocation | None:
         """What an owner holds."""
-        raise NotImplementedError
+        address = self.ledger.by_owner.get(owner)
+        return None if address is None else self._allocation(self.ledger.held[address])
 
     def owners(self) -> tuple[str, ...]:
         """Every owner that holds an address, sorted."""
-        raise NotImplementedError
+        return tuple(sorted(self.ledger.by_owner))
 
     def unconfirmed(self) -> tuple[str, ...]:
-        """Owners whose ADD was never confirmed (after a crash: abort or finish them)."""
-        raise NotImplementedError
+        """Owners whose ADD was never confirmed (after a crash: abort or finish them), sorted."""
+        held = self.ledger.held.values()
+        return tuple(sorted(each.owner for each in held if each.owner and not each.confirmed))
 
-    def rows(self, now: float) -> tuple[AddressRow, ...]:
-        """Every address with its state."""
-        raise NotImplementedError
+    def _allocation(self, held: Held) -> Allocation:
+        eni = self.stock.enis.get(held.eni)
+        return Allocation(held.address, held.ipv6, held.eni, eni.interface if eni is not None else None)
+
+
+def _waiter(pod: PodRef, owner: str) -> str:
+    return next(iter(keys(pod)), owner)
+
+
+def _of_instance(status: ENINodeStatus, instance_id: str) -> ENINodeStatus:
+    """The part the pool uses, empty if the status speaks of another instance; nothing of what is releasing."""
+    if status.instance_id != instance_id:
+        return ENINodeStatus()
+    leaving = frozenset(status.releasing)
+    interfaces = status.interfaces
+    if leaving:
+        interfaces = tuple(handover.without(each, leaving) for each in interfaces)
+    return msgspec.structs.replace(status, interfaces=interfaces, pending=(), releasing=())
+
+
+def _older(version: str, seen: str) -> bool:
+    """Resource versions of one object grow as integers; anything else cannot be compared and counts as newer."""
+    return version.isdecimal() and seen.isdecimal() and int(version) < int(seen)

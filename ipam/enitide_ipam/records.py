@@ -10,14 +10,24 @@ from dataclasses import dataclass
 
 import msgspec
 
+from enitide_api.resources import ENINodeStatus
+
 
 @dataclass(frozen=True, slots=True)
 class PodRef:
-    """A pod as CNI arguments name it; all empty for a container that is no pod. `uid` empty: the runtime did not say."""
+    """A pod as CNI arguments name it; all empty for a container that is no pod.
+
+    `uid` is empty where the runtime did not say it.
+    """
 
     namespace: str = ""
     name: str = ""
     uid: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """`namespace/name`, empty for a container that is no pod."""
+        return f"{self.namespace}/{self.name}" if self.name else ""
 
 
 class Held(msgspec.Struct, frozen=True, tag="held"):
@@ -36,9 +46,10 @@ class Held(msgspec.Struct, frozen=True, tag="held"):
 
 
 class Released(msgspec.Struct, frozen=True, tag="released"):
-    """`owner`'s DEL (or abort): a tombstone for it, and `address` cools from `at` (empty: it held none).
+    """`address` (empty: none was held) is nobody's from `at` on.
 
-    `cool` False: nothing ever used it, it is free at once. `tombstone` False: a later ADD of this owner is welcome.
+    `cool`: it cools first; else nothing ever used it and it is free at once. `tombstone`: a later ADD of `owner` is
+    refused.
     """
 
     owner: str
@@ -49,13 +60,22 @@ class Released(msgspec.Struct, frozen=True, tag="released"):
 
 
 class Yielded(msgspec.Struct, frozen=True, tag="yielded"):
-    """All CIDRs out of use from now on for the operator's sake; `version` of the status it rests on."""
+    """All CIDRs out of use from now on for the operator's sake, in the order chosen; `version` it rests on."""
 
     cidrs: tuple[str, ...]
     version: str
 
 
-Record = Held | Released | Yielded
+class Published(msgspec.Struct, frozen=True, tag="published"):
+    """The operator's status that is in use from now on, so that a restart without the API server can serve."""
+
+    status: ENINodeStatus
+    version: str
+
+
+Record = Held | Released | Yielded | Published
+
+_DECODER: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 def encode(record: Record) -> bytes:
@@ -64,8 +84,5 @@ def encode(record: Record) -> bytes:
 
 
 def decode(line: bytes) -> Record:
-    """The record in a line; `msgspec.DecodeError` or `ValidationError` for a torn one."""
+    """The record in a line; `msgspec.DecodeError` (ValidationError is one) for a torn or foreign one."""
     return _DECODER.decode(line)
-
-
-_DECODER: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)

@@ -1,10 +1,14 @@
-"""Whether the agent must write its spec now, or may wait for the next interval."""
+"""Whether the agent must write its spec now, or may wait for the next interval.
+
+One write tells all that is new, so a burst costs one write: at once only for what the operator must know to act.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from enitide_api.resources import Demand, ENINodeSpec, ENINodeStatus
+from enitide_ipam.tide import at_capacity, levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +30,32 @@ class Decision:
 
 
 def decide(state: ReportState, wanted: ENINodeSpec, status: ENINodeStatus, now: float) -> Decision:
-    """At once for what is newly a deficit (by the shared formula), a reclaim to answer, CIDRs to take back, or a first
-    registration; anything else that changed waits for the interval; unchanged is never written.
+    """At once or at the interval.
+
+    At once: the first registration, another instance, CIDRs to yield or to take back, and what is newly a deficit (by
+    the shared formula). Anything else that changed waits for the interval; unchanged is never written.
     """
-    raise NotImplementedError
+    written = state.written
+    if written is None or written.instance != wanted.instance:
+        return Decision(write_now=True, why="registration", due_at=None)
+    if written == wanted:
+        return Decision(write_now=False, why="", due_at=None)
+    if written.yielded != wanted.yielded:
+        return Decision(write_now=True, why="reclaim", due_at=None)
+    if is_deficit(wanted.demand, status) and not is_deficit(written.demand, status):
+        return Decision(write_now=True, why="deficit", due_at=None)
+    due_at = state.written_at + state.interval_s
+    return Decision(write_now=due_at <= now, why="interval", due_at=due_at)
 
 
 def is_deficit(demand: Demand, status: ENINodeStatus) -> bool:
-    """`provisioned < low` as the operator would see it from this demand, and not at capacity."""
-    raise NotImplementedError
+    """`provisioned < low` as the operator would see it from this demand alone, and not at capacity.
+
+    False before the operator has published a class: it acts on the registration itself.
+    """
+    if status.class_ is None:
+        return False
+    capacity = status.capacity
+    marks = levels(demand, 0, status.class_.pool, prefix_delegation=status.class_.prefix_delegation)
+    free_slots = max(0, capacity.slots - capacity.used_slots)
+    return capacity.provisioned < marks.low and not at_capacity(marks, capacity.provisioned, free_slots)

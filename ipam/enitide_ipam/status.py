@@ -1,49 +1,175 @@
-"""From the world to ENINode.status: pure, so that equal facts give equal status and unchanged status is not written."""
+"""From the world to ENINode.status: pure, so that equal facts give equal status and unchanged status is not written.
+
+Messages carry no number that changes with every pod: a condition is written when something turned, not as a counter.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+
+import msgspec
 
 from enitide_api.reasons import Reason
-from enitide_api.resources import Capacity, ClassStatus, Condition, ENIClassSpec, ENINodeStatus, Interface
-from enitide_ipam.capacity import NodeCapacity
+from enitide_api.resources import (
+    Capacity,
+    ClassStatus,
+    Condition,
+    ENIClassSpec,
+    ENINodeStatus,
+    Interface,
+    IPv6Facts,
+    PendingInterface,
+    Reclaim,
+    duration,
+    patch_part,
+)
+from enitide_ipam.addresses import gateway, ipv6_gateway, ordered, ordered_ipv6
+from enitide_ipam.capacity import is_managed, provisioned_addresses
 from enitide_ipam.model import EniView, NodeSnapshot, Plan, SubnetView
+from enitide_ipam.plan import Tide
+from enitide_ipam.stamps import stamp
 
-Parts = Mapping[str, object]
+READY = "Ready"
+AT_CAPACITY = "AtCapacity"
+AGENT_SILENT = "AgentSilent"
+
+
+def wanted_status(
+    snapshot: NodeSnapshot,
+    subnets: Iterable[SubnetView],
+    state: Tide | None,
+    plan: Plan,
+    *,
+    reclaim: Reclaim | None,
+    vpc_cidrs: tuple[str, ...],
+    report_interval_s: float,
+    agent_silent: bool,
+    now: float,
+) -> ENINodeStatus:
+    """The whole status. `state`: from `plan.node_tide`, None where limits are unknown (capacity is then left)."""
+    published = interfaces(snapshot, subnets)
+    slots, used = snapshot.published.capacity.slots, snapshot.published.capacity.used_slots
+    if state is not None:
+        slots, used = state.capacity.slots, state.capacity.used_slots
+    provisioned = provisioned_addresses(published, use_primary_address=snapshot.class_.interfaces.use_primary_address)
+    return ENINodeStatus(
+        instance_id=snapshot.instance.id,
+        class_=class_status(snapshot.class_name, snapshot.class_generation, snapshot.class_, report_interval_s),
+        capacity=Capacity(slots=slots, used_slots=used, provisioned=provisioned),
+        interfaces=published,
+        pending=still_pending(snapshot, published),
+        reclaim=reclaim,
+        releasing=snapshot.releasing,
+        vpc_cidrs=vpc_cidrs,
+        conditions=conditions(
+            snapshot.published.conditions, state, plan, provisioned, agent_silent=agent_silent, now=now
+        ),
+    )
 
 
 def interfaces(snapshot: NodeSnapshot, subnets: Iterable[SubnetView]) -> tuple[Interface, ...]:
     """Managed, attached ENIs by (card, index); nothing of what is releasing; subnet facts beside each."""
-    raise NotImplementedError
-
-
-def capacity(node: NodeCapacity) -> Capacity:
-    """status.capacity."""
-    raise NotImplementedError
-
-
-def class_status(name: str, generation: int, spec: ENIClassSpec, report_interval_s: float) -> ClassStatus:
-    """What both sides need of the governing class."""
-    raise NotImplementedError
-
-
-def conditions(
-    before: Iterable[Condition], snapshot: NodeSnapshot, node: NodeCapacity | None, plan: Plan, now: float
-) -> tuple[Condition, ...]:
-    """Ready, AtCapacity and what waits, by type; `lastTransitionTime` kept where the status is unchanged."""
-    raise NotImplementedError
-
-
-def changed_parts(before: ENINodeStatus, after: ENINodeStatus) -> dict[str, object]:
-    """The merge patch body's `status` fields that differ (wire names); empty: nothing to write."""
-    raise NotImplementedError
+    by_id = {subnet.id: subnet for subnet in subnets}
+    leaving = frozenset(snapshot.releasing)
+    shown = sorted(
+        (eni for eni in snapshot.enis if publishable(eni, snapshot)), key=lambda eni: (eni.card, eni.index, eni.id)
+    )
+    return tuple(_interface(eni, by_id[eni.subnet_id], leaving) for eni in shown if eni.subnet_id in by_id)
 
 
 def publishable(eni: EniView, snapshot: NodeSnapshot) -> bool:
     """Attached to this instance and managed by its class."""
-    raise NotImplementedError
+    return eni.instance_id == snapshot.instance.id and is_managed(eni, snapshot.class_.interfaces)
 
 
-def condition(kind: str, status: bool, reason: Reason, message: str) -> Condition:
-    """A condition without a time; `conditions` stamps it."""
-    raise NotImplementedError
+def _interface(eni: EniView, subnet: SubnetView, leaving: frozenset[str]) -> Interface:
+    ipv6 = None
+    if eni.ipv6_prefixes and subnet.ipv6_cidr:
+        prefixes = ordered_ipv6(eni.ipv6_prefixes)
+        ipv6 = IPv6Facts(cidr=subnet.ipv6_cidr, gateway=ipv6_gateway(subnet.ipv6_cidr), prefixes=prefixes)
+    return Interface(
+        id=eni.id,
+        mac=eni.mac,
+        card=eni.card,
+        index=eni.index,
+        subnet_id=eni.subnet_id,
+        primary=eni.primary,
+        security_groups=tuple(sorted(eni.groups)),
+        cidr=subnet.cidr,
+        gateway=gateway(subnet.cidr),
+        addresses=ordered(each for each in eni.addresses if each not in leaving),
+        prefixes=ordered(each for each in eni.prefixes if each not in leaving),
+        ipv6=ipv6,
+    )
+
+
+def still_pending(snapshot: NodeSnapshot, published: Iterable[Interface]) -> tuple[PendingInterface, ...]:
+    """Intents but those whose ENI is published by this very status."""
+    shown = {each.id for each in published}
+    arrived = {eni.token for eni in snapshot.enis if eni.id in shown and eni.token}
+    return tuple(intent for intent in snapshot.pending if intent.token not in arrived)
+
+
+def class_status(name: str, generation: int, spec: ENIClassSpec, report_interval_s: float) -> ClassStatus:
+    """What both sides need of the governing class."""
+    return ClassStatus(
+        name=name,
+        generation=generation,
+        pool=spec.pool,
+        prefix_delegation=spec.prefix_delegation,
+        cooldown=spec.cooldown,
+        report_interval=duration(report_interval_s),
+        use_primary_address=spec.interfaces.use_primary_address,
+        first_index=spec.interfaces.first_index,
+    )
+
+
+def conditions(
+    before: Iterable[Condition], state: Tide | None, plan: Plan, provisioned: int, *, agent_silent: bool, now: float
+) -> tuple[Condition, ...]:
+    """Ready, AtCapacity and, while it is, AgentSilent; `lastTransitionTime` kept where the status is unchanged.
+
+    `provisioned`: as published. A node at capacity is ready: pods that have addresses run, and STATUS succeeds.
+    """
+    full = plan.wait is Reason.AT_CAPACITY
+    ready = _ready(state, plan, provisioned)
+    reason, sentence = Reason.POOL_FILLED, "no pod waits for want of address slots"
+    if full:
+        reason, sentence = Reason.AT_CAPACITY, plan.message
+    wanted = [ready, _condition(AT_CAPACITY, full, reason, sentence)]
+    if agent_silent:
+        sentence = "the agent has not answered a reclaim or a changed class for 5 minutes"
+        wanted.append(_condition(AGENT_SILENT, True, Reason.AGENT_SILENT, sentence))
+    known = {each.type: each for each in before}
+    return tuple(_stamped(each, known.get(each.type), now) for each in wanted)
+
+
+def _ready(state: Tide | None, plan: Plan, provisioned: int) -> Condition:
+    if plan.wait is Reason.AT_CAPACITY:
+        return _condition(READY, True, Reason.AT_CAPACITY, plan.message)
+    if plan.wait is not None:
+        return _condition(READY, False, plan.wait, plan.message)
+    if state is not None and provisioned >= state.marks.low:
+        return _condition(READY, True, Reason.POOL_FILLED, "the pool stands between its tides")
+    return _condition(READY, False, Reason.FILLING, plan.message or "addresses are on their way")
+
+
+def _condition(kind: str, status: bool, reason: Reason, message: str) -> Condition:
+    text = "True" if status else "False"
+    return Condition(type=kind, status=text, reason=reason.value, message=message, last_transition_time="")
+
+
+def _stamped(wanted: Condition, before: Condition | None, now: float) -> Condition:
+    kept = before is not None and before.status == wanted.status
+    moment = before.last_transition_time if kept and before is not None else stamp(now)
+    return msgspec.structs.replace(wanted, last_transition_time=moment)
+
+
+def changed_parts(before: ENINodeStatus, after: ENINodeStatus) -> dict[str, object]:
+    """The fields of a merge patch's `status` that differ, by wire name; empty: nothing to write."""
+    parts: dict[str, object] = {}
+    for field in msgspec.structs.fields(ENINodeStatus):
+        new = getattr(after, field.name)
+        if new != getattr(before, field.name):
+            parts[field.encode_name] = patch_part(new)
+    return parts

@@ -67,7 +67,7 @@ def choose(
     some = enough or [each for each in candidates if rooms[each.id] > 0]
     if some:
         return SubnetChoice(min(some, key=lambda each: (-rooms[each.id], -each.free, each.id)))
-    names = ", ".join(f"{each.id} ({each.free} free)" for each in candidates)
+    names = ", ".join(each.id for each in candidates)
     if prefixes:
         return SubnetChoice(None, Reason.NO_WHOLE_PREFIX, f"no whole free /28 in subnets {names}")
     return SubnetChoice(None, Reason.SUBNET_EXHAUSTED, f"no free address for another ENI in subnets {names}")

@@ -1,0 +1,96 @@
+"""Who holds which address, what cools, which containers were deleted: state that changes by records alone.
+
+Live work and replay of the journal run the same code (`apply`), so they cannot differ. Decides nothing (`pool` does)
+and knows nothing of ENIs (`stock` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from enitide_ipam.addresses import parse, text
+from enitide_ipam.records import Held, PodRef, Record, Released
+
+TOMBSTONE_S = 600.0  # an ADD was seen to end 18 s after its DEL; runtimes give up within minutes
+TOMBSTONES = 4096
+
+
+def keys(pod: PodRef) -> tuple[str, ...]:
+    """The words a pod can be found by: UID and `namespace/name`, those that are known."""
+    return tuple(word for word in (pod.uid, pod.full_name) if word)
+
+
+class Ledger:
+    """Addresses are integers. `held` by address, in no order; `cooling` in the order in which it began."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, Held] = {}
+        self.cooling: dict[int, float] = {}
+        self.tombstones: dict[str, float] = {}
+        self.by_owner: dict[str, int] = {}
+        self._by_pod: dict[str, set[int]] = {}
+
+    def apply(self, record: Held | Released) -> None:
+        """One step, live or in replay."""
+        if isinstance(record, Held):
+            self._hold(record)
+        else:
+            self._release(record)
+
+    def of_pod(self, pod: PodRef) -> tuple[int, ...]:
+        """What a pod holds or is reserved, sorted: by UID, by name only where the runtime did not say the UID."""
+        words = keys(pod)
+        return tuple(sorted(self._by_pod.get(words[0], ()))) if words else ()
+
+    def expired(self, now: float, cooldown_s: float) -> Iterator[int]:
+        """Forget what has cooled and tombstones that are old; yields each address that has cooled."""
+        while self.cooling and (first := next(iter(self.cooling.items())))[1] + cooldown_s <= now:
+            del self.cooling[first[0]]
+            yield first[0]
+        while self.tombstones and (oldest := next(iter(self.tombstones.items())))[1] + TOMBSTONE_S <= now:
+            del self.tombstones[oldest[0]]
+
+    def sort(self) -> None:
+        """After a replay: cooling in the order in which it began."""
+        self.cooling = dict(sorted(self.cooling.items(), key=lambda item: (item[1], item[0])))
+
+    def records(self) -> tuple[Record, ...]:
+        """The shortest list that gives this ledger."""
+        graves = (Released(owner, "", at, cool=False, tombstone=True) for owner, at in self.tombstones.items())
+        cooling = (Released("", text(each), at, cool=True, tombstone=False) for each, at in self.cooling.items())
+        return (*graves, *cooling, *(self.held[address] for address in sorted(self.held)))
+
+    def _hold(self, record: Held) -> None:
+        address = parse(record.address)
+        self._forget(address)
+        self.held[address] = record
+        self.cooling.pop(address, None)
+        if record.owner:
+            self.by_owner[record.owner] = address
+        for word in keys(record.pod):
+            self._by_pod.setdefault(word, set()).add(address)
+
+    def _release(self, record: Released) -> None:
+        if record.tombstone:
+            self.tombstones[record.owner] = record.at
+            while len(self.tombstones) > TOMBSTONES:
+                del self.tombstones[next(iter(self.tombstones))]
+        if not record.address:
+            return
+        address = parse(record.address)
+        self._forget(address)
+        self.cooling.pop(address, None)
+        if record.cool:
+            self.cooling[address] = record.at
+
+    def _forget(self, address: int) -> None:
+        held = self.held.pop(address, None)
+        if held is None:
+            return
+        if self.by_owner.get(held.owner) == address:
+            del self.by_owner[held.owner]
+        for word in keys(held.pod):
+            mine = self._by_pod[word]
+            mine.discard(address)
+            if not mine:
+                del self._by_pod[word]
