@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.datapath.namespaces import Namespace
 
-from bpf.namespaces import Namespace
 from enitide_api.errors import EnitideError
 from enitide_enidp.datapath import bpffs, loader, objects
 

@@ -5,8 +5,8 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.datapath.btf import Btf
 
-from bpf.btf import Btf
 from enitide_enidp.datapath import cheader, codec, objects
 from enitide_enidp.datapath.types import Endpoint, Hook, Onward
 

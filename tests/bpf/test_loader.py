@@ -9,12 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.datapath.namespaces import Namespace
+from support.datapath.world import endpoint, world
 
-from bpf.namespaces import Namespace
-from bpf.world import endpoint, world
 from enitide_api.errors import DatapathFailed, KernelUnsupported, NotRoot
 from enitide_api.reasons import Drop
-from enitide_enidp.datapath import Datapath, NodeConfig, Routing, bpffs, codec, loader, objects, syscalls, testrun, views
+from enitide_enidp.datapath import (
+    Datapath,
+    NodeConfig,
+    Routing,
+    bpffs,
+    codec,
+    loader,
+    objects,
+    syscalls,
+    testrun,
+    views,
+)
 from enitide_enidp.datapath.types import Hook
 
 pytestmark = pytest.mark.bpf
@@ -81,7 +92,9 @@ def test_the_nodes_constants_are_what_the_programs_run_with(pins: Path, namespac
     """STACK and DIRECT differ in nothing but .rodata; the verdict tests show that they act differently."""
     assert codec.encode_config(DIRECT) != codec.encode_config(STACK)
     assert loader.fingerprint(objects.folder(), DIRECT) != loader.fingerprint(objects.folder(), STACK)
-    assert loader.fingerprint(objects.folder(), DIRECT) != loader.fingerprint(objects.folder(), NodeConfig(event_rate=1))
+    assert loader.fingerprint(objects.folder(), DIRECT) != loader.fingerprint(
+        objects.folder(), NodeConfig(event_rate=1)
+    )
 
 
 @pytest.fixture

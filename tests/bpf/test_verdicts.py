@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -13,11 +12,11 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
+from support.datapath import model
+from support.datapath.model import Case
+from support.datapath.namespaces import Namespace, mac
+from support.datapath.world import Seen, World, without_ipv6, world
 
-from bpf import model
-from bpf.model import Case
-from bpf.namespaces import Namespace, mac
-from bpf.world import Seen, World, without_ipv6, world
 from enitide_api.reasons import Drop
 from enitide_enidp.datapath import Routing, eni_mark
 from enitide_enidp.datapath.types import Hook, Onward
@@ -30,9 +29,7 @@ _many = settings(max_examples=250, deadline=None, suppress_health_check=list(Hea
 
 
 @pytest.fixture(scope="module", params=list(Routing), ids=lambda routing: routing.value)
-def node(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[World, Routing]]:
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Routing]]:
     from enitide_enidp.datapath import bpffs, loader
 
     namespace, pins = Namespace(), tmp_path_factory.mktemp("pins") / "bpf"

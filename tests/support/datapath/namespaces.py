@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 CLONE_NEWNET = 0x4000_0000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -69,8 +70,7 @@ class Namespace:
 
 
 def _sysctl(name: str, value: str) -> None:
-    with open(f"/proc/sys/{name}", "w") as target:
-        target.write(value)
+    Path(f"/proc/sys/{name}").write_text(value)
 
 
 def ifindex(name: str) -> int:

@@ -1,8 +1,8 @@
 """What the programs should do, said a second time: from the meaning of a packet, never from its bytes.
 
-`Case` is a packet as a person would describe it; `frame` lets scapy write it; `from_pod`, `to_pod` and `from_wire` are the
-policy of bpf/README.md in Python. The C programs parse bytes, the model never does: the two share no code and no idea of
-offsets.
+`Case` is a packet as a person would describe it; `frame` lets scapy write it; `from_pod`, `to_pod` and `from_wire` are
+the policy of bpf/README.md in Python. The C programs parse bytes, the model never does: the two share no code and no
+idea of offsets.
 """
 
 from __future__ import annotations
@@ -28,15 +28,28 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 from scapy.layers.sctp import SCTP
 from scapy.packet import Packet, Raw
+from support.datapath.world import World
 
-from bpf.world import World
 from enitide_api.reasons import Drop
 from enitide_enidp.datapath import Endpoint, Routing
 from enitide_enidp.datapath.types import Onward
 
 SOURCES = ("own", "other pod", "remote", "node", "unspecified", "link-local")
 DESTINATIONS = ("local pod", "self", "node", "remote", "multicast", "link-local", "loopback", "broadcast", "mapped pod")
-TRANSPORTS = ("udp", "tcp", "echo", "sctp", "esp", "ns gateway", "ns own", "ns other", "na own", "na source", "rs", "ra")
+TRANSPORTS = (
+    "udp",
+    "tcp",
+    "echo",
+    "sctp",
+    "esp",
+    "ns gateway",
+    "ns own",
+    "ns other",
+    "na own",
+    "na source",
+    "rs",
+    "ra",
+)
 TRANSPORTS += ("redirect", "mld")
 DISCOVERY = ("ns gateway", "ns own", "ns other", "na own", "na source", "rs", "ra", "redirect")
 EXTENSIONS = ("destination", "routing")
@@ -246,5 +259,3 @@ def from_wire(case: Case, routing: Routing, frame_bytes: int) -> Verdict:
         return STACK
     pods = ("local pod", "self") + (("mapped pod",) if case.family == 4 else ())
     return PEER if case.destination in pods and fits(frame_bytes, POD_MTU) else STACK
-
-

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from bpf.namespaces import Namespace, ifindex, mac
+from support.datapath.namespaces import Namespace, ifindex, mac
+
 from enitide_api.reasons import Drop
 from enitide_enidp.datapath import Datapath, Endpoint, Eni, NodeConfig, Routing, loader, testrun
 from enitide_enidp.datapath.types import Hook, Onward

@@ -1,4 +1,4 @@
-"""Reads structure layouts from the BTF of a compiled object: just ELF section lookup and the BTF kinds C structs need."""
+"""Reads structure layouts from the BTF of a compiled object: ELF section lookup and the BTF kinds C structs need."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = 1, 2, 3, 4, 5, 6, 7
 _VOLATILE, _CONST, _RESTRICT, _FUNC, _FUNC_PROTO, _VAR, _DATASEC = 9, 10, 11, 12, 13, 14, 15
 _FLOAT, _DECL_TAG, _TYPE_TAG, _ENUM64 = 16, 17, 18, 19
 _POINTER_BYTES = 8
+# What follows the 12 bytes of a type: a fixed part, and a part for each of its `vlen` members.
+_TAIL_BYTES = {
+    _INT: (4, 0),
+    _ARRAY: (12, 0),
+    _STRUCT: (0, 12),
+    _UNION: (0, 12),
+    _ENUM: (0, 8),
+    _FUNC_PROTO: (0, 8),
+    _VAR: (4, 0),
+    _DATASEC: (0, 12),
+    _DECL_TAG: (4, 0),
+    _ENUM64: (0, 12),
+}
 
 
 @dataclass
@@ -57,10 +70,8 @@ class Btf:
             if kind == _ARRAY:
                 element, _, entries = struct.unpack_from("<III", data, at)
                 found.array = (element, entries)
-            at += {
-                _INT: 4, _ARRAY: 12, _STRUCT: 12 * length, _UNION: 12 * length, _ENUM: 8 * length, _FUNC_PROTO: 8 * length,
-                _VAR: 4, _DATASEC: 12 * length, _DECL_TAG: 4, _ENUM64: 12 * length,
-            }.get(kind, 0)  # fmt: skip
+            fixed, each = _TAIL_BYTES.get(kind, (0, 0))
+            at += fixed + each * length
             self._types.append(found)
 
     def _size(self, number: int) -> int:
