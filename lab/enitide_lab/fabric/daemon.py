@@ -15,7 +15,7 @@ from typing import Protocol
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from enitide_api.errors import EC2Unavailable
+from enitide_api.errors import LabFailed
 from enitide_api.logging import get_logger
 from enitide_lab.fabric import guest, kernel, plan
 from enitide_lab.fabric.facts import EniFacts, Port, VpcState
@@ -26,8 +26,8 @@ RETRY_S = 0.25  # until something that did not work is tried again
 log = get_logger(__name__)
 
 
-class Ec2Feed(Protocol):
-    """Where the truth comes from. Both raise `EC2Unavailable` when EC2 does not answer."""
+class Feed(Protocol):
+    """Where the truth comes from. Both raise `LabFailed` when EC2 does not answer."""
 
     def state(self) -> VpcState:
         """Everything now."""
@@ -43,7 +43,7 @@ class Daemon:
 
     def __init__(
         self,
-        feed: Ec2Feed,
+        feed: Feed,
         instances: Path,
         *,
         appear_delay_s: float = 0.0,
@@ -64,7 +64,7 @@ class Daemon:
                 if since:
                     self._feed.wait(since, WAIT_S if settled else RETRY_S)
                 state = self._feed.state()
-            except EC2Unavailable as error:
+            except LabFailed as error:
                 log.warning("ec2 does not answer", reason=error.reason, error=str(error))
                 time.sleep(RETRY_S)
                 continue

@@ -101,6 +101,10 @@ class LabPaths:
         """The same, by the address that every node can reach."""
         return self.control / "kubeconfig-nodes"
 
+    def credentials(self, role: str, node: str = "") -> Path:
+        """The kubeconfig with which `role` (operator, agent, kubelet, scheduler) of a node speaks to the API server."""
+        return self.control / "-".join(filter(None, ("kubeconfig", role, node)))
+
     @property
     def cgroup_name(self) -> str:
         """The lab's cgroup, relative to the root of the cgroup v2 tree."""
