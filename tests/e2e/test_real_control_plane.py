@@ -12,7 +12,7 @@ import pytest
 from support.real import ENICLASSES, cluster_in, deployment, make_node, until
 
 from enitide_api.errors import KubeNotFound, LabFailed
-from enitide_lab.realkube import start_real, stop_leftovers
+from enitide_lab.realkube import attach_real, start_real, stop_leftovers
 from enitide_lab.realkube.build import KUBE, built
 from enitide_lab.realkube.control_plane import exists
 
@@ -71,6 +71,9 @@ def test_a_killed_parent_takes_the_whole_control_plane_with_it(bare, tmp_path):
         record = json.loads((tmp_path / "killed" / "children.json").read_text())
         assert {item["name"] for item in record} >= {"etcd", "apiserver"}
         handles = [os.pidfd_open(item["pid"]) for item in record]
+        attached = attach_real(tmp_path / "killed")
+        attached.stop()
+        assert attached.admin.get("/version")["major"] == "1"
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
@@ -116,6 +119,11 @@ def test_assets_without_an_api_server_are_refused_before_anything_starts(tmp_pat
     (tmp_path / "etcd").touch()
     with pytest.raises(LabFailed, match="no kube-apiserver"):
         start_real(tmp_path / "cluster", environ={"KUBEBUILDER_ASSETS": str(tmp_path)})
+
+
+def test_a_folder_in_which_nothing_runs_cannot_be_attached_to(tmp_path):
+    with pytest.raises(LabFailed, match="no control plane is ready"):
+        attach_real(tmp_path)
 
 
 def test_a_folder_with_an_earlier_clusters_data_is_refused(tmp_path):

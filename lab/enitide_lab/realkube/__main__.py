@@ -46,10 +46,11 @@ def prepare() -> None:
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Address of the API server.")
 @click.option("--port", default=0, help="Its port; 0 chooses a free one.")
 @click.option("--chart/--no-chart", default=False, help="Install what charts/enitide grants and defines.")
-def run(directory: Path, listen: str, port: int, chart: bool) -> None:
-    """Run a control plane with its files in DIRECTORY until SIGINT or SIGTERM."""
+@click.option("--name", "names", multiple=True, help="Another name or address that its certificate holds for.")
+def run(directory: Path, listen: str, port: int, chart: bool, names: tuple[str, ...]) -> None:
+    """Run a control plane with its files in DIRECTORY until SIGINT or SIGTERM; the first line says that it is ready."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with start_real(directory, listen_address=listen, port=port) as cluster:
+    with start_real(directory, listen_address=listen, port=port, server_names=names) as cluster:
         if chart:
             cluster.install_chart()
         print(f"export KUBECONFIG={cluster.kubeconfig.resolve()}  # {cluster.server}, {cluster.origin}", flush=True)

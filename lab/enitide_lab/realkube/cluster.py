@@ -6,6 +6,7 @@ the latest with this process; after a kill of the whole machine's session `stop_
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +18,14 @@ from enitide_api.errors import LabFailed
 from enitide_lab.realkube import chart
 from enitide_lab.realkube.access import NODES_GROUP, account_token, node_certificate
 from enitide_lab.realkube.children import Children, stop_leftovers
-from enitide_lab.realkube.control_plane import ControlPlane
+from enitide_lab.realkube.control_plane import ControlPlane, admin_of
 from enitide_lab.realkube.existing import rest_of
 from enitide_lab.realkube.kubeconfig import write_kubeconfig, write_private
-from enitide_lab.realkube.pki import Pair
+from enitide_lab.realkube.pki import Authority, Pair
 from enitide_lab.realkube.programs import find_programs
 from enitide_lab.realkube.rest import Credentials, Rest
+
+_FACTS = "cluster.json"
 
 Role = Literal["operator", "agent", "kubelet"]
 
@@ -41,7 +44,8 @@ class RealCluster:
     origin: str
     complete: bool
     namespace: str = "kube-system"
-    _plane: ControlPlane | None = None
+    _authority: Authority | None = None
+    _children: Children | None = None
     _installed: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -104,19 +108,20 @@ class RealCluster:
 
     def _kubelet_pair(self, node: str) -> Pair:
         """Signed by our CA; in an existing cluster by that cluster, on request."""
-        if self._plane is None:
+        if self._authority is None:
             return node_certificate(self.admin, self.directory / "pki", node)
-        return self._plane.authority.issue(f"kubelet-{node}", f"system:node:{node}", (NODES_GROUP,))
+        return self._authority.issue(f"kubelet-{node}", f"system:node:{node}", (NODES_GROUP,))
 
     def pids(self) -> dict[str, int]:
-        """The programs that run for it, by name; none for an existing cluster."""
-        return {} if self._plane is None else self._plane.children.pids()
+        """The programs that we started for it, by name."""
+        return {} if self._children is None else self._children.pids()
 
     def stop(self) -> None:
-        """End what was started; in an existing cluster, remove what we brought. Safe to repeat."""
-        if self._plane is not None:
-            self._plane.children.stop()
-        else:
+        """End what we started; in an existing cluster, remove what we brought. Safe to repeat."""
+        if self._children is not None:
+            self._children.stop()
+            (self.directory / _FACTS).unlink(missing_ok=True)
+        elif self._authority is None:
             chart.uninstall(self.admin, self._installed)
         self._installed = []
 
@@ -163,8 +168,34 @@ def start_real(
     except BaseException:
         children.stop()
         raise
-    kubeconfig = directory / "kubeconfig-admin"
-    return RealCluster(directory, kubeconfig, plane.admin(), programs.origin, programs.complete, _plane=plane)
+    facts = {"server": plane.server, "origin": programs.origin, "complete": programs.complete}
+    write_private(directory / _FACTS, json.dumps(facts))
+    return _of(directory, plane.admin(), facts, plane.authority, children)
+
+
+def attach_real(directory: Path, *, netns: Path | None = None) -> RealCluster:
+    """The cluster that another process runs in `directory`; its `stop` ends nothing. `LabFailed` if it is not ready."""
+    directory = directory.resolve()
+    try:
+        facts = json.loads((directory / _FACTS).read_text())
+    except FileNotFoundError as error:
+        raise LabFailed(f"no control plane is ready in {directory}") from error
+    authority = Authority(directory / "pki")
+    return _of(directory, admin_of(facts["server"], authority, netns), facts, authority, None)
+
+
+def _of(
+    directory: Path, admin: Rest, facts: Mapping[str, Any], authority: Authority, children: Children | None
+) -> RealCluster:
+    return RealCluster(
+        directory,
+        directory / "kubeconfig-admin",
+        admin,
+        facts["origin"],
+        facts["complete"],
+        _authority=authority,
+        _children=children,
+    )
 
 
 def _refuse_old_state(directory: Path) -> None:
