@@ -146,11 +146,11 @@ class Attacher:
             foreign = [f for f in at_our_place if f not in ours]
             if ours and not (exclusive and foreign):
                 continue
-            other_kind = [f for f in foreign if f.kind != "bpf"]
+            other_kind = {f.priority: f for f in foreign if f.kind != "bpf"}
             beside = [f for f in foreign if f.kind == "bpf" and f.handle != tcmessages.HANDLE] if exclusive else []
             self._netlink.run(
                 [
-                    *(tcmessages.delete_filter(ifindex, f) for f in other_kind),
+                    *(tcmessages.delete_filter(ifindex, f) for f in other_kind.values()),
                     *self.messages(ifindex, (hook,)),
                     *(tcmessages.delete_filter(ifindex, f) for f in beside),
                 ],
@@ -203,5 +203,5 @@ def _sentence(ifindex: int, hook: Hook, foreign: list[tcmessages.Filter]) -> str
     where = f"{hook.name.lower()} attached to ifindex {ifindex}"
     if not foreign:
         return f"{where}: nothing hung there"
-    names = ", ".join(f"{f.kind} {f.name or hex(f.handle)}".strip() for f in foreign)
+    names = ", ".join(dict.fromkeys(f"{f.kind} {f.name}".strip() for f in foreign))
     return f"{where}: in its place was {names}"
