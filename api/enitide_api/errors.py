@@ -21,7 +21,7 @@
     │   ├── KubeForbidden · KubeInvalid               never as it is
     │   ├── KubeThrottled (retry_after_s) · KubeUnavailable       later
     ├── NodeError                     what an agent finds on its node
-    │   ├── MetadataUnavailable · IdentityEmpty · ForeignManager · KernelUnsupported · NotRoot
+    │   ├── MetadataUnavailable · IdentityEmpty · InstanceMismatch · ForeignManager · KernelUnsupported · NotRoot
     │   ├── NetlinkFailed · DatapathFailed · JournalFailed · NamespaceMissing · InterfaceAbsent
     ├── CniError                      cni_code, answered to the runtime
     ├── NotLeading                    a mutation outside our lease term: not sent
@@ -261,6 +261,12 @@ class IdentityEmpty(NodeError):
     reason = Reason.IDENTITY_EMPTY
     retry = Retry.LATER
     help = "Instance metadata answered without this field; nothing is published until it does"
+
+
+class InstanceMismatch(NodeError):
+    reason = Reason.INSTANCE_MISMATCH
+    retry = Retry.LATER
+    help = "Correct Node.spec.providerID (the cloud controller writes it), or --node-name if this is another node"
 
 
 class ForeignManager(NodeError):
