@@ -6,13 +6,14 @@ import select
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.real import ENICLASSES, cluster_in, deployment, make_node, until
 
 from enitide_api.errors import KubeNotFound, LabFailed
-from enitide_lab.realkube import attach_real, start_real, stop_leftovers
+from enitide_lab.realkube import attach_real, start_real, stop_leftovers, why_unavailable
 from enitide_lab.realkube.build import KUBE, built
 from enitide_lab.realkube.control_plane import exists
 
@@ -95,6 +96,26 @@ def namespace():
         yield Path("/run/netns") / name
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def test_a_door_makes_it_reachable_in_another_namespace_under_a_name_of_its_certificate(tmp_path, namespace):
+    reason = why_unavailable({})
+    if reason:
+        pytest.skip(f"no real control plane: {reason}")
+    door = f"{namespace},127.0.0.1:6443"
+    command = [sys.executable, "-m", "enitide_lab.realkube", "run", str(tmp_path / "run"), "--door", door]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        try:
+            assert parent.stdout.readline().startswith("export KUBECONFIG=")
+            there = attach_real(tmp_path / "run", netns=namespace)
+            through = replace(there.admin, server="https://127.0.0.1:6443")
+            assert through.get("/version")["major"] == "1"
+            listed = through.get("/api/v1/namespaces/default/serviceaccounts")
+            assert listed["items"][0]["metadata"]["name"] == "default"
+        finally:
+            parent.terminate()
+    assert parent.returncode == 0
+    assert stop_leftovers(tmp_path / "run") == ()
 
 
 def test_assets_take_its_place_and_it_runs_inside_a_network_namespace(bare, tmp_path, namespace):

@@ -1,18 +1,22 @@
-"""`python -m enitide_lab.realkube build|run|down`: build programs, run a control plane, clean up."""
+"""`python -m enitide_lab.realkube build|prepare|run|down`: build programs, run a control plane, clean up."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
 from enitide_api.errors import EnitideError
-from enitide_lab.realkube import start_real, stop_leftovers, why_unavailable
+from enitide_lab.realkube import RealCluster, start_real, stop_leftovers, why_unavailable
 from enitide_lab.realkube.build import CNITOOL, HELM, PROGRAMS, built, ensure_built, why_not_buildable
 from enitide_lab.realkube.programs import find_programs
+from enitide_lab.realkube.relay import Door, serve
 
 
 @click.group()
@@ -47,17 +51,33 @@ def prepare() -> None:
 @click.option("--port", default=0, help="Its port; 0 chooses a free one.")
 @click.option("--chart/--no-chart", default=False, help="Install what charts/enitide grants and defines.")
 @click.option("--name", "names", multiple=True, help="Another name or address that its certificate holds for.")
-def run(directory: Path, listen: str, port: int, chart: bool, names: tuple[str, ...]) -> None:
+@click.option("--door", "doors", multiple=True, help="NETNS-PATH,ADDRESS:PORT where it is to be reached as well.")
+def run(
+    *, directory: Path, listen: str, port: int, chart: bool, names: tuple[str, ...], doors: tuple[str, ...]
+) -> None:
     """Run a control plane with its files in DIRECTORY until SIGINT or SIGTERM; the first line says that it is ready."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    openings = [Door.parse(text) for text in doors]
+    names = (*names, *(door.address for door in openings))
     with start_real(directory, listen_address=listen, port=port, server_names=names) as cluster:
         if chart:
             cluster.install_chart()
-        print(f"export KUBECONFIG={cluster.kubeconfig.resolve()}  # {cluster.server}, {cluster.origin}", flush=True)
         try:
-            signal.pause()
+            asyncio.run(_serve(cluster, openings))
         except KeyboardInterrupt:
             print("ending", file=sys.stderr)
+
+
+async def _serve(cluster: RealCluster, openings: Sequence[Door]) -> None:
+    url = urlsplit(cluster.server)
+    target = (url.hostname or "", url.port or 443)
+    servers = [await serve(door.listen(), target) for door in openings]
+    print(f"export KUBECONFIG={cluster.kubeconfig}  # {cluster.server}, {cluster.origin}", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for server in servers:
+            server.close()
 
 
 @main.command()

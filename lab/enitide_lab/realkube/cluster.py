@@ -69,11 +69,12 @@ class RealCluster:
         self._installed += ours
         chart.install(self.admin, kept)
 
-    def kubeconfig_for(self, role: Role, *, node: str = "") -> Path:
+    def kubeconfig_for(self, role: Role, *, node: str = "", server: str = "") -> Path:
         """A kubeconfig with the rights that `role` has in production; call it again after a Node was made anew.
 
         `operator`, `agent`: the chart's service accounts (install it first), the agent's token bound to Node `node`,
-        which must exist. `kubelet`: the user of Node `node`, which need not exist yet.
+        which must exist. `kubelet`: the user of Node `node`, which need not exist yet. `server`: the URL by which that
+        program reaches the API server, where it is not `self.server`.
         """
         if role != "operator" and not node:
             raise LabFailed(f"a kubeconfig for the {role} needs the name of its node")
@@ -81,7 +82,7 @@ class RealCluster:
             user = f"system:node:{node}"
             return write_kubeconfig(
                 self.directory / f"kubeconfig-kubelet-{node}",
-                server=self.server,
+                server=server or self.server,
                 authority=self.admin.authority,
                 user=user,
                 pair=self._kubelet_pair(node),
@@ -92,7 +93,7 @@ class RealCluster:
         write_private(token_file, account_token(self.admin, self.namespace, account, node=node))
         return write_kubeconfig(
             self.directory / f"kubeconfig-{name}",
-            server=self.server,
+            server=server or self.server,
             authority=self.admin.authority,
             user=name,
             token_file=token_file,
