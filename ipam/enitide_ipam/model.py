@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 
 from enitide_api.iam import CLUSTER_TAG
 from enitide_api.reasons import Reason
@@ -20,8 +19,6 @@ TAG_CLUSTER = CLUSTER_TAG  # value: cluster name; only ENIs with our own are eve
 TAG_NODE = "enitide.io/node"  # value: node name
 TAG_INSTANCE = "enitide.io/instance"  # value: instance id
 TAG_TOKEN = "enitide.io/token"  # noqa: S105  # value: the intent's client token, by which a saga finds its ENI
-
-NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
 class Attachment(StrEnum):
@@ -54,7 +51,7 @@ class EniView:
     prefixes: tuple[str, ...] = ()
     ipv6_prefixes: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
-    tags: Mapping[str, str] = NO_TAGS
+    tags: Mapping[str, str] = field(default_factory=dict)
     instance_id: str = ""
     attachment_id: str = ""
     attachment: Attachment = Attachment.DETACHED
@@ -82,7 +79,7 @@ class SubnetView:
     free: int
     ipv6_cidr: str = ""
     whole_prefixes: int | None = None
-    tags: Mapping[str, str] = NO_TAGS
+    tags: Mapping[str, str] = field(default_factory=dict)
     route_table: str = ""
 
 
@@ -92,7 +89,7 @@ class GroupView:
 
     id: str
     vpc_id: str
-    tags: Mapping[str, str] = NO_TAGS
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from enitide_api.resources import (
     PendingInterface,
     Reclaim,
     duration,
-    patch_part,
 )
 from enitide_ipam.addresses import gateway, ipv6_gateway, ordered, ordered_ipv6
 from enitide_ipam.capacity import is_managed, provisioned_addresses
@@ -171,5 +170,5 @@ def changed_parts(before: ENINodeStatus, after: ENINodeStatus) -> dict[str, obje
     for field in msgspec.structs.fields(ENINodeStatus):
         new = getattr(after, field.name)
         if new != getattr(before, field.name):
-            parts[field.encode_name] = patch_part(new)
+            parts[field.encode_name] = msgspec.to_builtins(new)
     return parts
