@@ -54,7 +54,7 @@ class Namespace:
     @staticmethod
     def ip(commands: str) -> None:
         """`ip -batch` in the current namespace; one command a line."""
-        subprocess.run(["ip", "-batch", "-"], input=commands, text=True, check=True, capture_output=True, timeout=30)
+        program("ip", "-batch", "-", feed=commands)
 
     def run(self, commands: str) -> None:
         """`ip -batch` in this namespace."""
@@ -67,6 +67,12 @@ class Namespace:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def program(*words: str, feed: str = "") -> None:
+    """Run a program in the current namespace; what it complains about becomes the failure."""
+    done = subprocess.run(words, input=feed, text=True, check=False, capture_output=True, timeout=30)
+    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}\n{feed}"
 
 
 def _sysctl(name: str, value: str) -> None:
