@@ -11,6 +11,7 @@ from typing import Any
 
 from enitide_kube.port import CRD, Kind
 from enitide_kube.status import StatusCause
+from enitide_lab.apistore.jsonpath import steps
 from enitide_lab.apistore.refusal import invalid
 from enitide_lab.apistore.schema import Schema, SchemaError
 from enitide_lab.apistore.types import AGE, Column, ResourceType
@@ -118,7 +119,7 @@ def resource_type(definition: Mapping[str, Any]) -> ResourceType:
     kind = Kind(
         spec["group"], version["name"], names["kind"], names["plural"], namespaced=spec["scope"] == "Namespaced"
     )
-    columns = tuple(_column(declared) for declared in version.get("additionalPrinterColumns", ())) or (AGE,)
+    columns = tuple(_column(name, declared) for declared in version.get("additionalPrinterColumns", ())) or (AGE,)
     selectable = [field["jsonPath"].lstrip(".") for field in version.get("selectableFields", ())]
     return ResourceType(
         kind,
@@ -141,7 +142,11 @@ def _rooted(declared: Mapping[str, Any]) -> dict[str, Any]:
     return {**declared, "properties": {**declared.get("properties", {}), **always}}
 
 
-def _column(declared: Mapping[str, Any]) -> Column:
+def _column(name: str, declared: Mapping[str, Any]) -> Column:
+    try:
+        steps(declared["jsonPath"])
+    except ValueError as error:
+        raise _refused(name, "spec.versions.additionalPrinterColumns.jsonPath", str(error)) from error
     return Column(
         declared["name"],
         declared["type"],
