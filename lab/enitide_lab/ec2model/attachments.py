@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from enitide_lab.ec2model.addresses import number
-from enitide_lab.ec2model.claim import claim, give_back, one_kind
+from enitide_lab.ec2model.claim import Wish, claim, give_back, one_kind
 from enitide_lab.ec2model.errors import ModelError, bad_combination, bad_value, dry_run, in_use, unknown
 from enitide_lab.ec2model.interfaces import MOST_ADDRESSES_UNATTACHED, InterfaceVerbs, contents
 from enitide_lab.ec2model.state import AttachmentRecord, InstanceRecord, InterfaceRecord
@@ -59,7 +59,7 @@ class AttachmentVerbs(InterfaceVerbs):
             raise ModelError(
                 "AttachmentLimitExceeded", f"Interface count {on_card + 1} exceeds the limit for {instance.type}"
             )
-        self.require_slots(record, instance, 0, 0, prefixes=bool(record.prefixes))
+        self.require_slots(record, instance, Wish())
 
     def hang(
         self, record: InterfaceRecord, instance: InstanceRecord, card: int, index: int, *, delete_on_termination: bool
@@ -139,19 +139,16 @@ class AttachmentVerbs(InterfaceVerbs):
             ipv4PrefixCount=prefix_count,
             ipv4Prefixes=prefixes,
         )
-        wanted = count + len(addresses) + prefix_count + len(prefixes)
-        if wanted <= 0:
+        mine = tuple(a for a in addresses if a in record.secondaries)  # assigning again what is here is no error in EC2
+        theirs = self._movable(record, addresses) if allow_reassignment else {}
+        named = tuple(a for a in addresses if a not in theirs and a not in mine)
+        wish = Wish(count, named, prefix_count, tuple(prefixes))
+        if wish.slots + len(mine) + len(theirs) == 0:
             raise ModelError("MissingParameter", "Either addresses, prefixes or a count of them must be specified")
-        self.require_slots(record, self._owner(record), wanted, 0, prefixes=bool(prefix_count or prefixes))
+        self.require_slots(record, self._owner(record), wish, len(theirs))
         if dry:
             raise dry_run()
-        mine = [a for a in addresses if a in record.secondaries]  # assigning again what is here is no error in EC2
-        theirs = self._movable(record, addresses) if allow_reassignment else {}
-        with claim(record.subnet) as taken:
-            taken.take_named([a for a in addresses if a not in theirs and a not in mine])
-            taken.take(count)
-            taken.take_prefixes(prefix_count)
-            taken.take_named_prefixes(prefixes)
+        taken = claim(record.subnet, wish)
         self.keep(record)
         for address, other in theirs.items():
             self._move(address, other)
@@ -160,7 +157,7 @@ class AttachmentVerbs(InterfaceVerbs):
         record.prefixes |= dict.fromkeys(taken.prefixes)
         record.subnet.by_address |= dict.fromkeys(fresh, record)
         self.tell("assigned", record, addresses=fresh, prefixes=tuple(taken.prefixes))
-        return Assigned(record.id, (*mine, *fresh), tuple(taken.prefixes))
+        return Assigned(record.id, mine + fresh, tuple(taken.prefixes))
 
     def _movable(self, record: InterfaceRecord, addresses: Sequence[str]) -> dict[str, InterfaceRecord]:
         holders = {a: record.subnet.by_address[a] for a in addresses if a in record.subnet.by_address}
@@ -211,13 +208,13 @@ class AttachmentVerbs(InterfaceVerbs):
         self.advance()
         record = self.interface_record(interface_id)
         one_kind(ipv6AddressCount=count, ipv6Addresses=addresses, ipv6PrefixCount=prefix_count, ipv6Prefixes=prefixes)
-        wanted = count + len(addresses) + prefix_count + len(prefixes)
-        if wanted <= 0:
+        wish = Wish(
+            ipv6_count=count, ipv6_named=tuple(addresses), ipv6_prefix_count=prefix_count, ipv6_prefixes=tuple(prefixes)
+        )
+        if not wish.slots6:
             raise ModelError("MissingParameter", "Either addresses, prefixes or a count of them must be specified")
-        self.require_slots(record, self._owner(record), 0, wanted, prefixes=bool(prefix_count or prefixes))
-        with claim(record.subnet) as taken:
-            taken.take_ipv6(count, addresses)
-            taken.take_ipv6_prefixes(prefix_count, prefixes)
+        self.require_slots(record, self._owner(record), wish)
+        taken = claim(record.subnet, wish)
         self.keep(record)
         record.ipv6 |= dict.fromkeys(taken.ipv6)
         record.ipv6_prefixes |= dict.fromkeys(taken.ipv6_prefixes)
@@ -248,7 +245,7 @@ class AttachmentVerbs(InterfaceVerbs):
     # --- limits ----------------------------------------------------------------------------------------------
 
     def require_slots(
-        self, record: InterfaceRecord, instance: InstanceRecord | None, more: int, more6: int, *, prefixes: bool
+        self, record: InterfaceRecord, instance: InstanceRecord | None, wish: Wish, moved: int = 0
     ) -> None:
         """PrivateIpAddressLimitExceeded beyond the type's slots; UnsupportedOperation for prefixes off Nitro."""
         most = MOST_ADDRESSES_UNATTACHED
@@ -256,10 +253,10 @@ class AttachmentVerbs(InterfaceVerbs):
         if instance is not None:
             limits = self.limits_of(instance.type)
             most, most6 = limits.ipv4, limits.ipv6
-            if prefixes and not limits.prefixes:
+            if (wish.asks_prefixes or record.prefixes or record.ipv6_prefixes) and not limits.prefixes:
                 words = f"The instance type '{instance.type}' does not support prefixes on its network interfaces"
                 raise ModelError("UnsupportedOperation", words)
-        if record.slots + more > most or record.slots6 + more6 > most6:
+        if record.slots + wish.slots + moved > most or record.slots6 + wish.slots6 > most6:
             raise ModelError("PrivateIpAddressLimitExceeded", "Number of private addresses will exceed limit.")
 
     def _owner(self, record: InterfaceRecord) -> InstanceRecord | None:

@@ -7,13 +7,46 @@ maps change here: who holds an address afterwards is for the verbs to record.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from enitide_lab.ec2model.addresses import number, text
 from enitide_lab.ec2model.addresses6 import AddressMap6
-from enitide_lab.ec2model.errors import bad_combination, bad_value, no_free_addresses
+from enitide_lab.ec2model.errors import ModelError, bad_combination, bad_value, no_free_addresses
 from enitide_lab.ec2model.state import SubnetRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one call asks for: counts of EC2's choice, and things by name."""
+
+    count: int = 0
+    named: tuple[str, ...] = ()
+    prefix_count: int = 0
+    prefixes: tuple[str, ...] = ()
+    ipv6_count: int = 0
+    ipv6_named: tuple[str, ...] = ()
+    ipv6_prefix_count: int = 0
+    ipv6_prefixes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.prefix_count, self.ipv6_count, self.ipv6_prefix_count) < 0:
+            raise bad_value("A count of addresses or prefixes may not be negative")
+
+    @property
+    def slots(self) -> int:
+        """IPv4 slots that it will take."""
+        return self.count + len(self.named) + self.prefix_count + len(self.prefixes)
+
+    @property
+    def slots6(self) -> int:
+        """IPv6 slots that it will take."""
+        return self.ipv6_count + len(self.ipv6_named) + self.ipv6_prefix_count + len(self.ipv6_prefixes)
+
+    @property
+    def asks_prefixes(self) -> bool:
+        """Whether it needs an instance type that takes prefixes."""
+        return bool(self.prefix_count or self.prefixes or self.ipv6_prefix_count or self.ipv6_prefixes)
 
 
 class Claim:
@@ -26,58 +59,47 @@ class Claim:
         self.ipv6: list[str] = []
         self.ipv6_prefixes: list[str] = []
 
-    def take(self, count: int) -> None:
-        """`count` single addresses of EC2's choice."""
-        self.addresses += map(text, self.subnet.map.take(count))
-
-    def take_named(self, addresses: Sequence[str]) -> None:
-        """These single addresses."""
-        for address in addresses:
-            self.subnet.map.take_exact(number(address))
-            self.addresses.append(address)
-
-    def take_prefixes(self, count: int) -> None:
-        """`count` /28 prefixes of EC2's choice."""
-        self.prefixes += (f"{text(first)}/28" for first in self.subnet.map.take_blocks(count))
-
-    def take_named_prefixes(self, prefixes: Sequence[str]) -> None:
-        """These /28 prefixes."""
-        for prefix in prefixes:
-            self.subnet.map.take_exact_block(block_start(prefix))
+    def take(self, wish: Wish) -> None:
+        """All of `wish`: prefixes first, so that this call's own single addresses never break the last whole block."""
+        space = self.subnet.map
+        if wish.count + len(wish.named) > space.free:
+            raise no_free_addresses()
+        if wish.prefix_count:
+            self.prefixes += (f"{text(first)}/28" for first in space.take_blocks(wish.prefix_count))
+        for prefix in wish.prefixes:
+            space.take_exact_block(block_start(prefix))
             self.prefixes.append(prefix)
+        for address in wish.named:
+            space.take_exact(number(address))
+            self.addresses.append(address)
+        self.addresses += map(text, space.take(wish.count))
+        if wish.slots6:
+            self._take_ipv6(wish, ipv6_map(self.subnet))
 
-    def take_ipv6(self, count: int, named: Sequence[str]) -> None:
-        """IPv6 addresses."""
-        if count or named:
-            space = ipv6_map(self.subnet)
-            for address in named:
-                space.take_exact(address)
-                self.ipv6.append(address)
-            self.ipv6 += space.take(count)
-
-    def take_ipv6_prefixes(self, count: int, named: Sequence[str]) -> None:
-        """/80 prefixes."""
-        if count or named:
-            space = ipv6_map(self.subnet)
-            for prefix in named:
-                space.take_exact_block(prefix)
-                self.ipv6_prefixes.append(prefix)
-            self.ipv6_prefixes += space.take_blocks(count)
+    def _take_ipv6(self, wish: Wish, space: AddressMap6) -> None:
+        for address in wish.ipv6_named:
+            space.take_exact(address)
+            self.ipv6.append(address)
+        self.ipv6 += space.take(wish.ipv6_count)
+        for prefix in wish.ipv6_prefixes:
+            space.take_exact_block(prefix)
+            self.ipv6_prefixes.append(prefix)
+        self.ipv6_prefixes += space.take_blocks(wish.ipv6_prefix_count)
 
     def undo(self) -> None:
         """Everything goes back."""
         give_back(self.subnet, self.addresses, self.prefixes, self.ipv6, self.ipv6_prefixes)
 
 
-@contextmanager
-def claim(subnet: SubnetRecord) -> Iterator[Claim]:
-    """A claim that is undone if the block raises."""
+def claim(subnet: SubnetRecord, wish: Wish) -> Claim:
+    """The whole `wish`, or the refusal with everything given back."""
     taken = Claim(subnet)
     try:
-        yield taken
-    except BaseException:
+        taken.take(wish)
+    except ModelError:
         taken.undo()
         raise
+    return taken
 
 
 def give_back(
@@ -122,9 +144,3 @@ def one_kind(**asked: object) -> None:
     present = [name for name, value in asked.items() if value]
     if len(present) > 1:
         raise bad_combination(f"The parameters {' and '.join(present)} may not be specified together")
-
-
-def require_room(subnet: SubnetRecord, singles: int) -> None:
-    """InsufficientFreeAddressesInSubnet unless `singles` addresses are left."""
-    if singles > subnet.map.free:
-        raise no_free_addresses()

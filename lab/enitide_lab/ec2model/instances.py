@@ -209,29 +209,30 @@ class InstanceVerbs(AttachmentVerbs):
         self.advance()
         wanted = filters or {}
         listing.check_names(wanted, INSTANCE_FILTERS)
-        records = [self.instance_record(i) for i in instance_ids] if instance_ids else list(self.instances.values())
-        items = [i for i in map(self._instance, records) if listing.fits(i, wanted, INSTANCE_FILTERS, lambda i: i.tags)]
-        return listing.page(
-            items,
-            key=lambda i: i.id,
-            ids=instance_ids,
-            ids_name="instancesSet",
-            max_results=max_results,
-            next_token=next_token,
-            default=1000,
+        window = listing.window(
+            ids=instance_ids, ids_name="instancesSet", max_results=max_results, next_token=next_token, default=1000
         )
 
+        def show(instance_id: str) -> Instance | None:
+            view = self._instance(self.instance_record(instance_id))
+            return view if listing.fits(view, wanted, INSTANCE_FILTERS, lambda i: i.tags) else None
+
+        return listing.cut(set(instance_ids) or self.instances, show, window)
+
     def describe_instance_types(
-        self, names: Sequence[str] = (), *, max_results: int | None = None, next_token: str | None = None
+        self,
+        names: Sequence[str] = (),
+        *,
+        patterns: Sequence[str] = (),
+        max_results: int | None = None,
+        next_token: str | None = None,
     ) -> Page[Mapping[str, Any]]:
         """DescribeInstanceTypes, documents as EC2's; pages of 100 even when none are asked for. InvalidInstanceType."""
         known = {**limits.documents(), **self.extra_types}
         missing = [name for name in names if name not in known]
         if missing:
             raise unknown("type", ", ".join(missing))
-        return listing.page(
-            [known[name] for name in names or known],
-            key=lambda document: str(document["InstanceType"]),
+        window = listing.window(
             ids=names,
             ids_name="InstanceTypes",
             max_results=max_results,
@@ -239,6 +240,12 @@ class InstanceVerbs(AttachmentVerbs):
             most=TYPES_PER_PAGE,
             default=TYPES_PER_PAGE,
         )
+        wanted = {"instance-type": patterns} if patterns else {}
+
+        def show(name: str) -> Mapping[str, Any] | None:
+            return known[name] if listing.fits(name, wanted, {"instance-type": str}, lambda _: {}) else None
+
+        return listing.cut(set(names) or known, show, window)
 
     def _instance(self, record: InstanceRecord) -> Instance:
         shown: dict[tuple[int, int], InterfaceRecord] = dict(sorted(record.devices.items()))

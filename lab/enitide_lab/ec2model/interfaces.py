@@ -6,10 +6,10 @@ deleted; groups must exist in the VPC; what one Create asks for is taken whole o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from enitide_lab.ec2model import listing
-from enitide_lab.ec2model.claim import claim, give_back, one_kind, require_room
+from enitide_lab.ec2model.claim import Claim, Wish, claim, give_back, one_kind
 from enitide_lab.ec2model.errors import ModelError, bad_value, dry_run, in_use, unknown
 from enitide_lab.ec2model.network import NetworkVerbs
 from enitide_lab.ec2model.state import InterfaceRecord, SubnetRecord
@@ -75,15 +75,30 @@ class InterfaceVerbs(NetworkVerbs):
         InvalidSubnetID.NotFound, InvalidGroup.NotFound, InvalidIPAddress.InUse, InvalidParameterCombination,
         InsufficientFreeAddressesInSubnet, InsufficientCidrBlocks, IdempotentParameterMismatch, DryRunOperation.
         """
-        arguments = {key: value for key, value in locals().items() if key not in ("self", "client_token")}
         self.advance()
-        one_kind(secondaryPrivateIpAddressCount=secondary_count, ipv4PrefixCount=prefix_count, ipv4Prefixes=prefixes)
-        one_kind(secondaryPrivateIpAddressCount=secondary_count, privateIpAddresses=addresses)
-        one_kind(ipv6AddressCount=ipv6_count, ipv6Addresses=ipv6_addresses)
-        one_kind(ipv6PrefixCount=ipv6_prefix_count, ipv6Prefixes=ipv6_prefixes)
-        if interface_type not in TYPES:
-            raise bad_value(f"Value ({interface_type}) for parameter interfaceType is invalid.")
-        if client_token and (known := self._by_token(client_token, arguments)) is not None:
+        names = tuple(addresses)
+        if address is not None:
+            names = (address, *(name for name in names if name != address))
+        wish = Wish(
+            secondary_count + (not names),
+            names,
+            prefix_count,
+            tuple(prefixes),
+            ipv6_count,
+            tuple(ipv6_addresses),
+            ipv6_prefix_count,
+            tuple(ipv6_prefixes),
+        )
+        if secondary_count:
+            one_kind(
+                secondaryPrivateIpAddressCount=secondary_count,
+                privateIpAddresses=addresses,
+                ipv4PrefixCount=prefix_count,
+                ipv4Prefixes=prefixes,
+            )
+        require_consistent(wish, interface_type)
+        asked = (subnet_id, tuple(groups), description, wish, interface_type, dict(tags or {}))
+        if client_token and (known := self._by_token(client_token, asked)) is not None:
             return known
         subnet = self.subnet_record(subnet_id)
         group_ids = self.require_groups(groups, subnet.vpc.id) or self.default_groups(subnet)
@@ -92,48 +107,25 @@ class InterfaceVerbs(NetworkVerbs):
         record = InterfaceRecord(
             self.new_id("eni"), subnet, self.new_mac(), description, group_ids, interface_type, primary=None
         )
-        self._furnish(record, arguments)
+        furnish(record, claim(subnet, wish), own=0)
         self.adopt(record, tags)
         made = self.view(record)
         if client_token:
-            self.tokens[client_token] = (self.clock(), arguments, made)
+            self.tokens[client_token] = (self.clock(), asked, made)
         return made
 
-    def _by_token(self, token: str, arguments: object) -> NetworkInterface | None:
+    def _by_token(self, token: str, asked: object) -> NetworkInterface | None:
         if token not in self.tokens:
             return None
         since_s, before, made = self.tokens[token]
         if self.clock() - since_s > TOKEN_LIFE_S:
             del self.tokens[token]
             return None
-        if before != arguments:
+        if before != asked:
             words = f"The client token '{token}' was used with different parameters."
             raise ModelError("IdempotentParameterMismatch", words)
         record = self.interfaces.get(made.id)
         return made if record is None else self.view(record)
-
-    def _furnish(self, record: InterfaceRecord, asked: Mapping[str, object]) -> None:
-        names = _texts(asked["addresses"])
-        primary = asked["address"]
-        if isinstance(primary, str):
-            names = [primary, *(name for name in names if name != primary)]
-        secondaries, prefixes = _count(asked["secondary_count"]), _count(asked["prefix_count"])
-        singles = len(names) or 1
-        if singles + secondaries + prefixes + len(_texts(asked["prefixes"])) > MOST_ADDRESSES_UNATTACHED:
-            raise ModelError("PrivateIpAddressLimitExceeded", "Number of private addresses will exceed limit.")
-        require_room(record.subnet, singles + secondaries)
-        with claim(record.subnet) as taken:
-            taken.take_prefixes(prefixes)
-            taken.take_named_prefixes(_texts(asked["prefixes"]))
-            taken.take_named(names)
-            taken.take(secondaries if names else 1 + secondaries)
-            taken.take_ipv6(_count(asked["ipv6_count"]), _texts(asked["ipv6_addresses"]))
-            taken.take_ipv6_prefixes(_count(asked["ipv6_prefix_count"]), _texts(asked["ipv6_prefixes"]))
-        record.primary = taken.addresses[0]
-        record.secondaries = dict.fromkeys(taken.addresses[1:])
-        record.prefixes = dict.fromkeys(taken.prefixes)
-        record.ipv6 = dict.fromkeys(taken.ipv6)
-        record.ipv6_prefixes = dict.fromkeys(taken.ipv6_prefixes)
 
     def place_interface(
         self,
@@ -166,20 +158,12 @@ class InterfaceVerbs(NetworkVerbs):
             requester_managed=requester_managed,
             hidden=hidden,
         )
-        with claim(subnet) as taken:
-            taken.take_prefixes(prefix_count)
-            taken.take_named_prefixes(prefixes)
-            if ipv4:
-                taken.take_named([address] if address else [])
-                taken.take(0 if address else 1)
-                taken.take_named(addresses)
-                taken.take(count)
-            taken.take_ipv6(0 if ipv4 else 1, ())
-            taken.take_ipv6_prefixes(ipv6_prefix_count, ())
-        record.primary = taken.addresses[0] if ipv4 else None
-        record.secondaries = dict.fromkeys(taken.addresses[1:])
-        record.prefixes, record.ipv6 = dict.fromkeys(taken.prefixes), dict.fromkeys(taken.ipv6)
-        record.ipv6_prefixes = dict.fromkeys(taken.ipv6_prefixes)
+        named = tuple(dict.fromkeys([address, *addresses] if address else addresses))
+        wish = Wish(count + (address is None), named, prefix_count, tuple(prefixes), 0, (), ipv6_prefix_count)
+        if not ipv4:
+            wish = Wish(ipv6_count=1, ipv6_prefix_count=ipv6_prefix_count)
+        # Without `address` the ENI's own is EC2's choice, which a claim holds behind the named ones.
+        furnish(record, claim(subnet, wish), own=None if not ipv4 else 0 if address else len(named))
         self.adopt(record, tags)
         return self.view(record)
 
@@ -273,27 +257,26 @@ class InterfaceVerbs(NetworkVerbs):
         self.advance()
         wanted = filters or {}
         listing.check_names(wanted, INTERFACE_FILTERS)
-        views = [view for record in self._candidates(interface_ids, wanted) if (view := self.seen(record)) is not None]
-        missing = set(interface_ids) - {view.id for view in views}
-        if missing:
-            raise unknown("interface", min(missing))
-        items = [view for view in views if listing.fits(view, wanted, INTERFACE_FILTERS, lambda n: n.tags)]
-        return listing.page(
-            items,
-            key=lambda n: n.id,
-            ids=interface_ids,
-            ids_name="networkInterfaceIds",
-            max_results=max_results,
-            next_token=next_token,
+        window = listing.window(
+            ids=interface_ids, ids_name="networkInterfaceIds", max_results=max_results, next_token=next_token
         )
+        records = self._candidates(interface_ids, wanted)
+        for interface_id in interface_ids:
+            if interface_id not in records or self.seen(records[interface_id]) is None:
+                raise unknown("interface", interface_id)
 
-    def _candidates(self, interface_ids: Sequence[str], filters: listing.Filters) -> Iterable[InterfaceRecord]:
+        def show(interface_id: str) -> NetworkInterface | None:
+            view = self.seen(records[interface_id])
+            fits = view is not None and listing.fits(view, wanted, INTERFACE_FILTERS, lambda n: n.tags)
+            return view if fits else None
+
+        return listing.cut(records, show, window)
+
+    def _candidates(self, interface_ids: Sequence[str], filters: listing.Filters) -> Mapping[str, InterfaceRecord]:
         """The fewest records that can hold the answer: by index where a filter names ids, plus what is changing."""
         if interface_ids:
-            narrowed: Iterable[InterfaceRecord] = (
-                record for i in interface_ids if (record := self.interfaces.get(i) or self.changing.get(i))
-            )
-            return {record.id: record for record in narrowed}.values()
+            named = ((i, self.interfaces.get(i) or self.changing.get(i)) for i in interface_ids)
+            return {i: record for i, record in named if record is not None}
         for name, index in (
             ("attachment.instance-id", lambda i: self.instances[i].devices.values() if i in self.instances else ()),
             ("subnet-id", lambda i: self.subnets[i].interfaces.values() if i in self.subnets else ()),
@@ -302,8 +285,8 @@ class InterfaceVerbs(NetworkVerbs):
             values = filters.get(name)
             if values is not None and not any("*" in value or "?" in value for value in values):
                 near = {record.id: record for value in values for record in index(value)}
-                return (near | self.changing).values()
-        return (self.interfaces | self.changing).values()
+                return near | self.changing
+        return self.interfaces | self.changing if self.changing else self.interfaces
 
 
 def contents(record: InterfaceRecord) -> dict[str, tuple[str, ...]]:
@@ -316,11 +299,24 @@ def contents(record: InterfaceRecord) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _texts(value: object) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, Sequence) else []
+def furnish(record: InterfaceRecord, taken: Claim, *, own: int | None) -> None:
+    """Enter what was claimed into a new ENI. `own`: which of the single addresses is its own."""
+    singles = list(taken.addresses)
+    record.primary = None if own is None else singles.pop(own)
+    record.secondaries = dict.fromkeys(singles)
+    record.prefixes = dict.fromkeys(taken.prefixes)
+    record.ipv6 = dict.fromkeys(taken.ipv6)
+    record.ipv6_prefixes = dict.fromkeys(taken.ipv6_prefixes)
 
 
-def _count(value: object) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise bad_value(f"Value ({value}) for a count is invalid.")
-    return value
+def require_consistent(wish: Wish, interface_type: str) -> None:
+    """What CreateNetworkInterface refuses whatever the subnet holds."""
+    if interface_type not in TYPES:
+        raise bad_value(f"Value ({interface_type}) for parameter interfaceType is invalid.")
+    if wish.prefix_count and wish.prefixes:
+        one_kind(ipv4PrefixCount=wish.prefix_count, ipv4Prefixes=wish.prefixes)
+    if wish.slots6:
+        one_kind(ipv6AddressCount=wish.ipv6_count, ipv6Addresses=wish.ipv6_named)
+        one_kind(ipv6PrefixCount=wish.ipv6_prefix_count, ipv6Prefixes=wish.ipv6_prefixes)
+    if wish.slots > MOST_ADDRESSES_UNATTACHED:
+        raise ModelError("PrivateIpAddressLimitExceeded", "Number of private addresses will exceed limit.")

@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from enitide_lab.ec2model.errors import ModelError, bad_combination, bad_value
@@ -61,10 +62,16 @@ def check_names(filters: Filters, readers: Mapping[str, Reader[T]]) -> None:
             raise ModelError("InvalidParameterValue", f"The filter '{name}' has no values")
 
 
-def page(
-    items: Sequence[T],
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which page is asked for: the longest it may be, and the key after which it begins."""
+
+    length: int | None
+    after: str
+
+
+def window(
     *,
-    key: Callable[[T], str],
     ids: Sequence[str] = (),
     ids_name: str = "",
     max_results: int | None = None,
@@ -72,27 +79,40 @@ def page(
     least: int = 5,
     most: int = 1000,
     default: int | None = None,
-) -> Page[T]:
-    """One page of `items` (already in a stable order by `key`).
+) -> Window:
+    """Check a call's paging parameters.
 
-    A token names the last key handed out, so that objects made or gone meanwhile neither repeat nor hide others.
     Without `max_results` the page is as long as `default` says, or everything. Naming ids and asking for pages
     together is refused (InvalidParameterCombination), as is a page length outside `least` to `most`.
     """
     if ids and max_results is not None:
         raise bad_combination(f"The parameter {ids_name} cannot be used with the parameter maxResults")
     if max_results is not None and not least <= max_results <= most:
-        raise bad_value(
+        words = (
             f"Value ( {max_results} ) for parameter maxResults is invalid. Expecting a value from {least} to {most}."
         )
-    ordered = sorted(items, key=key)
-    if next_token:
-        last = _key_in(next_token)
-        ordered = [item for item in ordered if key(item) > last]
-    length = max_results if max_results is not None else default
-    if ids or length is None or len(ordered) <= length:
-        return Page(tuple(ordered))
-    return Page(tuple(ordered[:length]), base64.urlsafe_b64encode(key(ordered[length - 1]).encode()).decode())
+        raise bad_value(words)
+    length = None if ids else max_results if max_results is not None else default
+    return Window(length, _key_in(next_token) if next_token else "")
+
+
+def cut(keys: Iterable[str], show: Callable[[str], T | None], window: Window) -> Page[T]:
+    """The page of `window`: items by ascending key; `show` gives the item, or None where it is not to be shown.
+
+    A token names the last key handed out, so that objects made or gone meanwhile neither repeat nor hide others, and
+    only the page itself (and what is skipped within it) is looked at.
+    """
+    items: list[T] = []
+    last = ""
+    for key in sorted(key for key in keys if key > window.after):
+        item = show(key)
+        if item is None:
+            continue
+        if window.length is not None and len(items) == window.length:
+            return Page(tuple(items), base64.urlsafe_b64encode(last.encode()).decode())
+        items.append(item)
+        last = key
+    return Page(tuple(items))
 
 
 def _key_in(token: str) -> str:

@@ -106,12 +106,13 @@ class NetworkVerbs(World):
         self._tag(record.id, tags)
         return self._subnet(record)
 
-    def set_subnet_ipv6(self, subnet_id: str, cidr: str | None) -> None:
+    def set_subnet_ipv6(self, subnet_id: str, cidr: str | None, association_id: str = "") -> None:
         """Give the subnet an IPv6 CIDR, or take it away."""
         record = self.subnet_record(subnet_id)
         if cidr != record.ipv6_cidr:
             record.ipv6_cidr = cidr
             record.map6 = None if cidr is None else AddressMap6(cidr)
+            record.ipv6_association_id = association_id or self.new_id("subnet-cidr-assoc")
 
     def set_subnet_room(self, subnet_id: str, free: int, whole_prefixes: int | None = None) -> None:
         """Let strangers hold addresses so that exactly this room is left (`AddressMap.set_room`)."""
@@ -216,16 +217,13 @@ class NetworkVerbs(World):
         """DescribeSubnets. Names unknown: InvalidSubnetID.NotFound."""
         wanted = filters or {}
         listing.check_names(wanted, SUBNET_FILTERS)
-        records = [self.subnet_record(i) for i in subnet_ids] if subnet_ids else list(self.subnets.values())
-        items = [s for s in map(self._subnet, records) if listing.fits(s, wanted, SUBNET_FILTERS, lambda s: s.tags)]
-        return listing.page(
-            items,
-            key=lambda s: s.id,
-            ids=subnet_ids,
-            ids_name="subnetIds",
-            max_results=max_results,
-            next_token=next_token,
-        )
+        window = listing.window(ids=subnet_ids, ids_name="subnetIds", max_results=max_results, next_token=next_token)
+
+        def show(subnet_id: str) -> Subnet | None:
+            view = self._subnet(self.subnet_record(subnet_id))
+            return view if listing.fits(view, wanted, SUBNET_FILTERS, lambda s: s.tags) else None
+
+        return listing.cut(set(subnet_ids) or self.subnets, show, window)
 
     def describe_vpcs(self, vpc_ids: Sequence[str] = (), filters: listing.Filters | None = None) -> tuple[Vpc, ...]:
         """DescribeVpcs."""
@@ -312,6 +310,7 @@ class NetworkVerbs(World):
             zone_id=record.zone_id,
             cidr=record.cidr,
             ipv6_cidr=record.ipv6_cidr,
+            ipv6_association_id=record.ipv6_association_id,
             free=record.map.free,
             whole_prefixes=record.map.blocks_left(),
             default_for_zone=record.default_for_zone,

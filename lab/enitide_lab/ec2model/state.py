@@ -46,6 +46,7 @@ class SubnetRecord:
     map: AddressMap
     ipv6_cidr: str | None = None
     map6: AddressMap6 | None = None
+    ipv6_association_id: str = ""
     default_for_zone: bool = False
     map_public_ip: bool = False
     assign_ipv6: bool = False
@@ -208,7 +209,7 @@ class World:
     def new_mac(self) -> str:
         """A MAC address that no other ENI has: a bijection of a counter, locally administered."""
         raw = next(self._macs) * 0x9E3779B1 % (1 << 40)
-        return "02:" + ":".join(f"{raw:010x}"[i : i + 2] for i in range(0, 10, 2))
+        return "02:" + raw.to_bytes(5, "big").hex(":")
 
     # --- look-ups --------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ class Subnet:
     zone_id: str
     cidr: str
     ipv6_cidr: str | None
+    ipv6_association_id: str
     free: int
     whole_prefixes: int
     default_for_zone: bool
