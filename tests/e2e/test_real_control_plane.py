@@ -6,14 +6,14 @@ import select
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.real import ENICLASSES, cluster_in, deployment, make_node, until
 
-from enitide_api.errors import KubeNotFound, LabFailed
-from enitide_lab.realkube import attach_real, start_real, stop_leftovers, why_unavailable
+from enitide_api.errors import KubeNotFound, KubeUnavailable, LabFailed
+from enitide_kube.client import HttpKube
+from enitide_lab.realkube import start_real, stop_leftovers
 from enitide_lab.realkube.build import KUBE, built
 from enitide_lab.realkube.control_plane import exists
 
@@ -72,9 +72,6 @@ def test_a_killed_parent_takes_the_whole_control_plane_with_it(bare, tmp_path):
         record = json.loads((tmp_path / "killed" / "children.json").read_text())
         assert {item["name"] for item in record} >= {"etcd", "apiserver"}
         handles = [os.pidfd_open(item["pid"]) for item in record]
-        attached = attach_real(tmp_path / "killed")
-        attached.stop()
-        assert attached.admin.get("/version")["major"] == "1"
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
@@ -98,24 +95,18 @@ def namespace():
         subprocess.run(["ip", "netns", "del", name], check=True)
 
 
-def test_a_door_makes_it_reachable_in_another_namespace_under_a_name_of_its_certificate(tmp_path, namespace):
-    reason = why_unavailable({})
-    if reason:
-        pytest.skip(f"no real control plane: {reason}")
-    door = f"{namespace},127.0.0.1:6443"
-    command = [sys.executable, "-m", "enitide_lab.realkube", "run", str(tmp_path / "run"), "--door", door]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        try:
-            assert parent.stdout.readline().startswith("export KUBECONFIG=")
-            there = attach_real(tmp_path / "run", netns=namespace)
-            through = replace(there.admin, server="https://127.0.0.1:6443")
-            assert through.get("/version")["major"] == "1"
-            listed = through.get("/api/v1/namespaces/default/serviceaccounts")
-            assert listed["items"][0]["metadata"]["name"] == "default"
-        finally:
-            parent.terminate()
-    assert parent.returncode == 0
-    assert stop_leftovers(tmp_path / "run") == ()
+async def test_an_existing_cluster_is_reached_inside_a_network_namespace_under_its_own_name(bare, tmp_path, namespace):
+    environ = {"KUBECONFIG": str(bare.kubeconfig)}
+    there = {"netns": namespace, "listen_address": "127.0.0.1", "port": 6443}
+    with start_real(tmp_path / "attached", environ=environ, **there) as attached:
+        assert attached.server == "https://127.0.0.1:6443"
+        assert attached.admin.get("/version")["major"] == "1"
+        async with HttpKube.connect(str(attached.kubeconfig), "test") as kube:
+            assert kube.server == attached.server
+        kubelet = attached.rest_for("kubelet", node="elsewhere")
+        assert kubelet.get("/api/v1/pods?fieldSelector=spec.nodeName%3Delsewhere")["items"] == []
+    with pytest.raises(KubeUnavailable):
+        attached.admin.get("/version")
 
 
 def test_assets_take_its_place_and_it_runs_inside_a_network_namespace(bare, tmp_path, namespace):
@@ -140,11 +131,6 @@ def test_assets_without_an_api_server_are_refused_before_anything_starts(tmp_pat
     (tmp_path / "etcd").touch()
     with pytest.raises(LabFailed, match="no kube-apiserver"):
         start_real(tmp_path / "cluster", environ={"KUBEBUILDER_ASSETS": str(tmp_path)})
-
-
-def test_a_folder_in_which_nothing_runs_cannot_be_attached_to(tmp_path):
-    with pytest.raises(LabFailed, match="no control plane is ready"):
-        attach_real(tmp_path)
 
 
 def test_a_folder_with_an_earlier_clusters_data_is_refused(tmp_path):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
 from enitide_api.errors import EnitideError
-from enitide_lab.realkube import RealCluster, start_real, stop_leftovers, why_unavailable
+from enitide_lab.realkube import start_real, stop_leftovers, why_unavailable
 from enitide_lab.realkube.build import CNITOOL, HELM, PROGRAMS, built, ensure_built, why_not_buildable
 from enitide_lab.realkube.programs import find_programs
-from enitide_lab.realkube.relay import Door, serve
 
 
 @click.group()
@@ -50,34 +46,17 @@ def prepare() -> None:
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Address of the API server.")
 @click.option("--port", default=0, help="Its port; 0 chooses a free one.")
 @click.option("--chart/--no-chart", default=False, help="Install what charts/enitide grants and defines.")
-@click.option("--name", "names", multiple=True, help="Another name or address that its certificate holds for.")
-@click.option("--door", "doors", multiple=True, help="NETNS-PATH,ADDRESS:PORT where it is to be reached as well.")
-def run(
-    *, directory: Path, listen: str, port: int, chart: bool, names: tuple[str, ...], doors: tuple[str, ...]
-) -> None:
+def run(directory: Path, listen: str, port: int, chart: bool) -> None:
     """Run a control plane with its files in DIRECTORY until SIGINT or SIGTERM; the first line says that it is ready."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    openings = [Door.parse(text) for text in doors]
-    names = (*names, *(door.address for door in openings))
-    with start_real(directory, listen_address=listen, port=port, server_names=names) as cluster:
+    with start_real(directory, listen_address=listen, port=port) as cluster:
         if chart:
             cluster.install_chart()
+        print(f"export KUBECONFIG={cluster.kubeconfig}  # {cluster.server}, {cluster.origin}", flush=True)
         try:
-            asyncio.run(_serve(cluster, openings))
+            signal.pause()
         except KeyboardInterrupt:
             print("ending", file=sys.stderr)
-
-
-async def _serve(cluster: RealCluster, openings: Sequence[Door]) -> None:
-    url = urlsplit(cluster.server)
-    target = (url.hostname or "", url.port or 443)
-    servers = [await serve(door.listen(), target) for door in openings]
-    print(f"export KUBECONFIG={cluster.kubeconfig}  # {cluster.server}, {cluster.origin}", flush=True)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        for server in servers:
-            server.close()
 
 
 @main.command()

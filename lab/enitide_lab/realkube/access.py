@@ -45,10 +45,9 @@ def node_certificate(admin: Rest, directory: Path, node: str) -> Pair:
         "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
         "usages": ["digital signature", "client auth"],
     }
-    made = admin.call("POST", _REQUESTS, {**_REQUEST_TYPE, "metadata": {"name": name}, "spec": spec})
+    admin.call("POST", _REQUESTS, {**_REQUEST_TYPE, "metadata": {"name": name}, "spec": spec})
     approved = {"type": "Approved", "status": "True", "reason": "Lab", "message": "a node of the enitide lab"}
-    made["status"] = {"conditions": [approved]}
-    admin.call("PUT", f"{_REQUESTS}/{name}/approval", made)
+    admin.call("PATCH", f"{_REQUESTS}/{name}/approval", {"status": {"conditions": [approved]}}, Rest.MERGE_PATCH)
 
     def signed() -> str:
         answer: str = admin.get(f"{_REQUESTS}/{name}").get("status", {}).get("certificate", "")

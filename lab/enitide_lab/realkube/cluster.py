@@ -6,7 +6,6 @@ the latest with this process; after a kill of the whole machine's session `stop_
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +17,13 @@ from enitide_api.errors import LabFailed
 from enitide_lab.realkube import chart
 from enitide_lab.realkube.access import NODES_GROUP, account_token, node_certificate
 from enitide_lab.realkube.children import Children, stop_leftovers
-from enitide_lab.realkube.control_plane import ControlPlane, admin_of
-from enitide_lab.realkube.existing import rest_of
+from enitide_lab.realkube.control_plane import ControlPlane
+from enitide_lab.realkube.existing import bring_inside, rest_of
 from enitide_lab.realkube.kubeconfig import write_kubeconfig, write_private
 from enitide_lab.realkube.pki import Authority, Pair
 from enitide_lab.realkube.programs import find_programs
+from enitide_lab.realkube.relay import Relay
 from enitide_lab.realkube.rest import Credentials, Rest
-
-_FACTS = "cluster.json"
 
 Role = Literal["operator", "agent", "kubelet"]
 
@@ -46,6 +44,7 @@ class RealCluster:
     namespace: str = "kube-system"
     _authority: Authority | None = None
     _children: Children | None = None
+    _relay: Relay | None = None
     _installed: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -69,12 +68,11 @@ class RealCluster:
         self._installed += ours
         chart.install(self.admin, kept)
 
-    def kubeconfig_for(self, role: Role, *, node: str = "", server: str = "") -> Path:
+    def kubeconfig_for(self, role: Role, *, node: str = "") -> Path:
         """A kubeconfig with the rights that `role` has in production; call it again after a Node was made anew.
 
         `operator`, `agent`: the chart's service accounts (install it first), the agent's token bound to Node `node`,
-        which must exist. `kubelet`: the user of Node `node`, which need not exist yet. `server`: the URL by which that
-        program reaches the API server, where it is not `self.server`.
+        which must exist. `kubelet`: the user of Node `node`, which need not exist yet.
         """
         if role != "operator" and not node:
             raise LabFailed(f"a kubeconfig for the {role} needs the name of its node")
@@ -82,10 +80,11 @@ class RealCluster:
             user = f"system:node:{node}"
             return write_kubeconfig(
                 self.directory / f"kubeconfig-kubelet-{node}",
-                server=server or self.server,
+                server=self.server,
                 authority=self.admin.authority,
                 user=user,
                 pair=self._kubelet_pair(node),
+                tls_server_name=self.admin.tls_server_name,
             )
         account = f"enitide-{role}"
         name = account if role == "operator" else f"{account}-{node}"
@@ -93,19 +92,23 @@ class RealCluster:
         write_private(token_file, account_token(self.admin, self.namespace, account, node=node))
         return write_kubeconfig(
             self.directory / f"kubeconfig-{name}",
-            server=server or self.server,
+            server=self.server,
             authority=self.admin.authority,
             user=name,
             token_file=token_file,
+            tls_server_name=self.admin.tls_server_name,
         )
 
     def rest_for(self, role: Role, *, node: str = "") -> Rest:
         """A client with the same rights as `kubeconfig_for`, for tests of those rights."""
         if role == "kubelet":
             pair = self._kubelet_pair(node)
-            return Rest(self.server, self.admin.authority, Credentials(pair.certificate, pair.key), self.admin.netns)
-        token = account_token(self.admin, self.namespace, f"enitide-{role}", node=node)
-        return Rest(self.server, self.admin.authority, Credentials(token=token), self.admin.netns)
+            return self._rest(Credentials(pair.certificate, pair.key))
+        return self._rest(Credentials(token=account_token(self.admin, self.namespace, f"enitide-{role}", node=node)))
+
+    def _rest(self, credentials: Credentials) -> Rest:
+        admin = self.admin
+        return Rest(admin.server, admin.authority, credentials, admin.netns, admin.tls_server_name)
 
     def _kubelet_pair(self, node: str) -> Pair:
         """Signed by our CA; in an existing cluster by that cluster, on request."""
@@ -121,9 +124,10 @@ class RealCluster:
         """End what we started; in an existing cluster, remove what we brought. Safe to repeat."""
         if self._children is not None:
             self._children.stop()
-            (self.directory / _FACTS).unlink(missing_ok=True)
-        elif self._authority is None:
+        else:
             chart.uninstall(self.admin, self._installed)
+        if self._relay is not None:
+            self._relay.close()
         self._installed = []
 
     def __enter__(self) -> Self:
@@ -148,7 +152,8 @@ def start_real(
     """Start a control plane whose files and logs are in `directory`, or take the one that `KUBECONFIG` names.
 
     `netns` is the path of the network namespace it runs in; `listen_address` an address there; `server_names` more
-    names or addresses by which clients call it (for its certificate). `environ` (default: ours) is asked for
+    names or addresses by which clients call it (for its certificate). An existing cluster appears at that address of
+    `netns` too. `environ` (default: ours) is asked for
     `KUBECONFIG` and `KUBEBUILDER_ASSETS`. `LabFailed`: what is missing, or the end of the log of what failed; then
     nothing is left running.
     """
@@ -157,8 +162,7 @@ def start_real(
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     existing = environment.get("KUBECONFIG", "")
     if existing:
-        admin = rest_of(Path(existing), directory)
-        return RealCluster(directory, Path(existing), admin, f"the cluster of KUBECONFIG={existing}", complete=True)
+        return _existing(directory, Path(existing).resolve(), netns, listen_address, port)
     programs = find_programs(environment)
     stop_leftovers(directory)
     _refuse_old_state(directory)
@@ -169,34 +173,25 @@ def start_real(
     except BaseException:
         children.stop()
         raise
-    facts = {"server": plane.server, "origin": programs.origin, "complete": programs.complete}
-    write_private(directory / _FACTS, json.dumps(facts))
-    return _of(directory, plane.admin(), facts, plane.authority, children)
-
-
-def attach_real(directory: Path, *, netns: Path | None = None) -> RealCluster:
-    """The cluster that another process runs in `directory`; its `stop` ends nothing. `LabFailed` if it is not ready."""
-    directory = directory.resolve()
-    try:
-        facts = json.loads((directory / _FACTS).read_text())
-    except FileNotFoundError as error:
-        raise LabFailed(f"no control plane is ready in {directory}") from error
-    authority = Authority(directory / "pki")
-    return _of(directory, admin_of(facts["server"], authority, netns), facts, authority, None)
-
-
-def _of(
-    directory: Path, admin: Rest, facts: Mapping[str, Any], authority: Authority, children: Children | None
-) -> RealCluster:
+    kubeconfig = directory / "kubeconfig-admin"
     return RealCluster(
         directory,
-        directory / "kubeconfig-admin",
-        admin,
-        facts["origin"],
-        facts["complete"],
-        _authority=authority,
+        kubeconfig,
+        plane.admin(),
+        programs.origin,
+        programs.complete,
+        _authority=plane.authority,
         _children=children,
     )
+
+
+def _existing(directory: Path, kubeconfig: Path, netns: Path | None, address: str, port: int) -> RealCluster:
+    origin = f"the cluster of KUBECONFIG={kubeconfig}"
+    admin = rest_of(kubeconfig, directory)
+    if netns is None:
+        return RealCluster(directory, kubeconfig, admin, origin, complete=True)
+    admin, inside, relay = bring_inside(admin, kubeconfig, directory, netns=netns, address=address, port=port)
+    return RealCluster(directory, inside, admin, origin, complete=True, _relay=relay)
 
 
 def _refuse_old_state(directory: Path) -> None:

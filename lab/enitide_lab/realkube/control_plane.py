@@ -75,7 +75,9 @@ class ControlPlane:
 
     def admin(self) -> Rest:
         """The administrator's client; its certificate is made by `start`."""
-        return admin_of(self.server, self.authority, self.netns)
+        pki = self.authority.directory
+        credentials = Credentials(pki / "admin.crt", pki / "admin.key")
+        return Rest(self.server, self.authority.pair.certificate, credentials, self.netns)
 
     def _start_apiserver(self, port: int) -> None:
         attempts = 1 if port else _PORT_ATTEMPTS
@@ -147,12 +149,6 @@ class ControlPlane:
             "--use-service-account-credentials=true",
             "--profiling=false",
         )
-
-
-def admin_of(server: str, authority: Authority, netns: Path | None) -> Rest:
-    """The client of the administrator whose certificate lies with the CA."""
-    folder = authority.directory
-    return Rest(server, authority.pair.certificate, Credentials(folder / "admin.crt", folder / "admin.key"), netns)
 
 
 def wait_for(condition: Callable[[], bool], within_s: float, otherwise: str) -> None:

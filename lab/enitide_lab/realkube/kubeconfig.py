@@ -21,9 +21,10 @@ def write_kubeconfig(
     user: str,
     pair: Pair | None = None,
     token_file: Path | None = None,
+    tls_server_name: str = "",
 ) -> Path:
     """`path`, readable by its owner alone. `authority` is the CA's file, None where the system's list serves."""
-    cluster = {"server": server}
+    cluster = {"server": server} | ({"tls-server-name": tls_server_name} if tls_server_name else {})
     if authority is not None:
         cluster["certificate-authority-data"] = _content(authority)
     credentials: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""Makes the API server reachable in another network namespace: bytes in, bytes out, TLS untouched.
+"""Makes an existing cluster's API server reachable inside another network namespace: bytes in and out, TLS untouched.
 
-kube-apiserver opens its own sockets, in one namespace alone, while a lab needs it in two: where its nodes are and where
-kubectl is. A listening socket made over there and a connection made here need no veth, no address and no route.
+A listening socket made over there and connections made here need no veth, no address and no route; so the nodes of a
+lab reach a cluster of which only this machine knows the way. It runs in a thread of its own and ends with the process.
 """
 
 from __future__ import annotations
@@ -9,62 +9,68 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import threading
 from pathlib import Path
 
-from enitide_api.errors import UsageError
 from enitide_lab.realkube.netns import inside
 
 _CHUNK = 65536
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
-    """Where to listen: the path of a network namespace, and an address and port in it."""
+class Relay:
+    """From `address`:`port` in `netns` to `target` here. `OSError` if the address or the port cannot be had."""
 
-    netns: Path
-    address: str
-    port: int
+    def __init__(self, netns: Path, address: str, port: int, target: tuple[str, int]) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._door = inside(netns, lambda: socket.create_server((address, port), family=family))
+        self._target = target
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._thread.start()
 
-    @classmethod
-    def parse(cls, text: str) -> Door:
-        """`/run/netns/fabric,198.18.0.1:6443`. `UsageError` says what is expected."""
-        path, _, where = text.partition(",")
-        address, _, port = where.rpartition(":")
-        if not path.startswith("/") or not address or not port.isdigit():
-            raise UsageError(f"{text!r} is no door: write NETNS-PATH,ADDRESS:PORT")
-        return cls(Path(path), address, int(port))
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        port: int = self._door.getsockname()[1]
+        return port
 
-    def listen(self) -> socket.socket:
-        """A listening socket over there. `NamespaceMissing`, or `OSError` if the address or port cannot be had."""
-        return inside(self.netns, lambda: socket.create_server((self.address, self.port)))
+    def close(self) -> None:
+        """End every connection and stop listening. Safe to repeat."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
 
-
-async def serve(door: socket.socket, target: tuple[str, int]) -> asyncio.Server:
-    """Relay each connection that arrives at `door` to `target`, until the server is closed."""
-    return await asyncio.start_server(_handler(target), sock=door)
-
-
-def _handler(target: tuple[str, int]) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _run(self) -> None:
+        loop = self._loop
+        server = loop.run_until_complete(asyncio.start_server(self._carry, sock=self._door))
         try:
-            far_reader, far_writer = await asyncio.open_connection(*target)
+            loop.run_forever()
+        finally:
+            server.close()
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
         except OSError:  # the caller sees a closed connection, as from a server that is away
             writer.close()
             return
         try:
             await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        except asyncio.CancelledError:  # only `close` cancels, and then nobody waits for this task's outcome
+            return
         finally:
-            for end in (writer, far_writer):
-                end.close()
-
-    return handle
+            writer.close()
+            far_writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One direction; its end is passed on alone, because the other may still have something to say."""
-    with contextlib.suppress(ConnectionError):  # the other direction ends by it as well
+    with contextlib.suppress(OSError):  # reset or not connected any more; the other direction ends by it as well
         while chunk := await reader.read(_CHUNK):
             writer.write(chunk)
             await writer.drain()

@@ -38,12 +38,17 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """One server and one caller. `authority` is the CA's file, None for the system's; `netns` where the server is."""
+    """One server and one caller.
+
+    `authority` is the CA's file, None for the system's list; `netns` where the server is reached; `tls_server_name`
+    whom its certificate must name, '' for the host of the URL.
+    """
 
     server: str
     authority: Path | None
     credentials: Credentials
     netns: Path | None = None
+    tls_server_name: str = ""
     JSON: ClassVar[str] = "application/json"
     MERGE_PATCH: ClassVar[str] = "application/merge-patch+json"
     APPLY: ClassVar[str] = "application/apply-patch+yaml"
@@ -105,7 +110,8 @@ class Rest:
         except OSError as error:
             raise KubeUnavailable(f"{self.server}: {error}") from error
         try:
-            connection.sock = self._tls().wrap_socket(plain, server_hostname=host) if url.scheme == "https" else plain
+            name = self.tls_server_name or host
+            connection.sock = self._tls().wrap_socket(plain, server_hostname=name) if url.scheme == "https" else plain
         except OSError as error:
             plain.close()
             raise KubeUnavailable(f"{self.server}: {error}") from error
