@@ -77,7 +77,13 @@ class Gateway:
         self._rng = rng
         self._call_timeout_s = call_timeout_s
         self._backoff = Backoff(base_s=1.0, cap_s=15.0)
-        self.under_way = 0
+        self._mutating = 0  # mutating calls under way now
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Return when no mutating call is under way: one call time-out at most, if none may begin."""
+        await self._idle.wait()
 
     # --- reads ---------------------------------------------------------------------------------------------------
 
@@ -210,10 +216,13 @@ class Gateway:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         outcome = "cancelled"
-        self.under_way += 1
+        mutating = verb in MUTATIONS
+        if mutating:
+            self._mutating += 1
+            self._idle.clear()
         try:
             async with asyncio.timeout(self._call_timeout_s):
-                if verb in MUTATIONS:
+                if mutating:
                     self._gate.require()
                 result = await send()
             outcome = "ok"
@@ -233,7 +242,10 @@ class Gateway:
             self._budget.succeeded(verb)
             return result
         finally:
-            self.under_way -= 1
+            if mutating:
+                self._mutating -= 1
+                if not self._mutating:
+                    self._idle.set()
             self._observer.called(verb, outcome, loop.time() - began_s)
 
 

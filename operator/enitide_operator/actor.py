@@ -1,0 +1,250 @@
+"""One node's actor: the only task that decides for this node. It is woken by any news, looks at everything, and acts.
+
+Level-triggered: a pass compares wanted with actual and never asks what woke it. Its order is fixed: independent calls
+go out first (no status write has to wait for them, nor they for it), then the status is written, and only what was
+accepted there is acted upon: intents become ENIs, released addresses are unassigned. An error here ends this pass only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from enitide_api.errors import NotLeading
+from enitide_api.logging import get_logger
+from enitide_api.reasons import Reason
+from enitide_api.resources import ENINode
+from enitide_ipam import handover
+from enitide_ipam.model import CreateInterface, FinishOrUndoPending, NodeSnapshot, Plan, Reread
+from enitide_ipam.plan import plan_node
+from enitide_operator.book import Ticket
+from enitide_operator.classes import Governing
+from enitide_operator.context import Context
+from enitide_operator.decision import Facts, Outlook, blocked, mismatch, outlook
+from enitide_operator.executor import Executor
+from enitide_operator.news import News
+from enitide_operator.node_state import NodeState
+from enitide_operator.publisher import Publisher
+from enitide_operator.reading import NodeReader
+from enitide_operator.saga import SagaRunner
+from enitide_operator.trouble import key_of
+
+_log = get_logger(__name__)
+
+QUIET_S = 2.0  # a first reading under way is not worth a write of its own
+BUG_PAUSE_S = 30.0
+LAPSE_S = 1.0
+_STARVING = frozenset({Reason.SUBNET_EXHAUSTED, Reason.NO_WHOLE_PREFIX})
+_UNMATCHED = frozenset({Reason.NO_ELIGIBLE_SUBNET, Reason.SECURITY_GROUPS_MISSING})
+
+
+class Actor:
+    """`run()` as a task; `offer` newer versions; `wake` for any other news."""
+
+    def __init__(self, ctx: Context, resource: ENINode) -> None:
+        now = ctx.now()
+        self._ctx = ctx
+        self.state = NodeState(resource.metadata.name, resource, first_seen_at=now, releasing_accepted_at=now)
+        self.state.unmet_since = now
+        self._woken = asyncio.Event()
+        self._woken.set()
+        self._executor = Executor(ctx, self.state, self.wake)
+        self._reader = NodeReader(ctx, self.state, self.wake)
+        self._publisher = Publisher(ctx, self.state)
+        self._sagas = SagaRunner(ctx, self.state, lambda: self._snapshot(self._governing()), self.wake)
+        self._news = News(ctx, self.state)
+        self._look_at: float | None = None
+
+    def wake(self) -> None:
+        """Something may have changed."""
+        self._woken.set()
+
+    def offer(self, resource: ENINode) -> None:
+        """A version from the watch."""
+        if self.state.take(resource, self._ctx.now()):
+            self.wake()
+
+    def demand_changed(self) -> None:
+        """Pods were bound to the node, or left it."""
+        self.class_changed()
+
+    def class_changed(self) -> None:
+        """Some class has changed, perhaps ours."""
+        if self.state.unmet_since is None:
+            self.state.unmet_since = self._ctx.now()
+        self.wake()
+
+    def read_again(self) -> None:
+        """Drift: read this node's ENIs when the next batch goes."""
+        self._reader.start(self._ctx.now())
+
+    async def run(self) -> None:
+        """Until cancelled, or until the term has ended."""
+        while not self._ctx.term.ended:
+            await self._rest()
+            self._woken.clear()
+            try:
+                await self._pass()
+            except NotLeading:
+                # the Lease may yet be renewed within this term; until then nothing is planned
+                self._look_at = self._ctx.now() + LAPSE_S
+            except Exception as error:  # noqa: BLE001  # one node's bug must not stop the others
+                self._ctx.metrics.internal_errors.inc()
+                _log.error("pass failed", node=self.state.name, reason=Reason.INTERNAL, exc_info=error)
+                self._look_at = self._ctx.now() + BUG_PAUSE_S
+
+    async def _rest(self) -> None:
+        delay_s = None if self._look_at is None else max(0.0, self._look_at - self._ctx.now())
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+    # --- one pass --------------------------------------------------------------------------------------------------
+
+    async def _pass(self) -> None:
+        ctx, state = self._ctx, self.state
+        ctx.term.require()
+        began_s = asyncio.get_running_loop().time()
+        governing = self._governing()
+        why = self._blocked(governing)
+        snapshot = self._snapshot(governing)
+        view = blocked(snapshot, state.resource.status, why, ctx.now()) if why else self._decide(snapshot)
+        ctx.metrics.pass_seconds.observe(asyncio.get_running_loop().time() - began_s)
+        state.summary, state.excess_since = view.summary, view.excess_since
+        self._look_at = self._next_look(view)
+        if self._quiet(view):
+            return
+        self._news.tell(view.plan)
+        await self._publish(view)
+
+    def _decide(self, snapshot: NodeSnapshot) -> Outlook:
+        """Plan, send what is independent of the status, and see what follows."""
+        ctx, state, now = self._ctx, self.state, self._ctx.now()
+        vpc_id = snapshot.instance.vpc_id
+        subnets = ctx.book.subnets(vpc_id, now)
+        plan = plan_node(snapshot, subnets, ctx.book.groups(vpc_id), ctx.plan_settings, now)
+        state.troubles.prune({key_of(each) for each in plan.actions} | {("Publish", "")}, now)
+        free = tuple(each for each in plan.actions if not state.troubles.holds(key_of(each), now))
+        plan = replace(plan, actions=free)
+        self._send(plan, snapshot)
+        planned = replace(snapshot, in_flight=tuple(state.in_flight.values()))
+        facts = Facts(
+            subnets=subnets,
+            vpc_cidrs=ctx.book.cidrs(vpc_id),
+            report_interval_s=ctx.report_interval_s(),
+            settings=ctx.plan_settings,
+            trouble=state.troubles.worst(),
+            now=now,
+        )
+        return outlook(planned, plan, facts, state.resource.spec.endpoints)
+
+    def _send(self, plan: Plan, snapshot: NodeSnapshot) -> None:
+        """What needs no word in the status first."""
+        for action in plan.actions:
+            if isinstance(action, Reread):
+                self._reader.start(action.not_before, action.tokens)
+            elif isinstance(action, FinishOrUndoPending):
+                self._sagas.start(action.intent)
+            elif isinstance(action, CreateInterface):
+                continue
+            else:
+                self._executor.start(action)
+        if self.state.read_after is not None and not self.state.troubles.holds(("Reread", ""), self._ctx.now()):
+            self._reader.start(self.state.read_after, [each.token for each in snapshot.pending])
+
+    async def _publish(self, view: Outlook) -> None:
+        """Write; then act on what was accepted. Orders whose intent was not accepted are forgotten."""
+        ctx, state = self._ctx, self.state
+        if self._publisher.held():
+            return
+        orders = [each for each in view.plan.actions if isinstance(each, CreateInterface)]
+        tickets = {each.token: ctx.book.debit(each) for each in orders}
+        moved = view.wanted.releasing != state.resource.status.releasing
+        try:
+            accepted = await self._publisher.write(view.wanted)
+        except BaseException:
+            self._refund(tickets)
+            raise
+        if not accepted:
+            self._refund(tickets)
+            if not self._publisher.held():
+                self.wake()
+            return
+        self._met(view)
+        if moved:
+            state.releasing_accepted_at = ctx.now()
+        for order in orders:
+            state.orders[order.token], state.tickets[order.token] = order, tickets[order.token]
+        for intent in state.resource.status.pending:
+            if intent.token in state.orders and intent.token not in state.ended:
+                self._sagas.start(intent)
+        self._release()
+
+    def _release(self) -> None:
+        """Unassign what stands in the accepted `releasing`, one call per ENI at a time."""
+        busy = {getattr(each, "eni_id", "") for each in self.state.in_flight.values()}
+        enis = self._ctx.world.enis_of(self.state.instance_id)
+        for action in handover.unassign(self.state.published.releasing, enis):
+            if action.eni_id not in busy and not self.state.troubles.holds(key_of(action), self._ctx.now()):
+                self._executor.start(action)
+                busy.add(action.eni_id)
+
+    def _refund(self, tickets: Mapping[str, Ticket]) -> None:
+        for ticket in tickets.values():
+            self._ctx.book.refund(ticket)
+
+    # --- what a pass sees --------------------------------------------------------------------------------------------
+
+    def _governing(self) -> Governing:
+        return self._ctx.classes.governing(self._ctx.labels(self.state.name))
+
+    def _snapshot(self, governing: Governing) -> NodeSnapshot:
+        limits = self._ctx.discovery.limits(self.state.resource.spec.instance.type)
+        return self.state.snapshot(self._ctx, governing, limits)
+
+    def _blocked(self, governing: Governing) -> Plan | None:
+        """Why nothing may be decided for this node, as a plan without actions; None if it may."""
+        ctx, instance = self._ctx, self.state.resource.spec.instance
+        if not instance.id or not instance.vpc_id:
+            return Plan(wait=Reason.IDENTITY_EMPTY, message="the agent has not published its instance and VPC")
+        why = mismatch(ctx.nodes.get(self.state.name), instance.id)
+        if why:
+            return Plan(wait=Reason.INSTANCE_MISMATCH, message=why)
+        if governing.problem:
+            return Plan(wait=Reason.CLASS_INVALID, message=f"ENIClass {governing.name}: {governing.problem}")
+        error = ctx.discovery.want_vpc(instance.vpc_id)
+        if ctx.book.knows(instance.vpc_id):
+            return None
+        if self.state.enis_asked_at is None and not self.state.troubles.holds(("Reread", ""), ctx.now()):
+            self._reader.start(ctx.now())  # beside the reading of the VPC
+        if error is not None:
+            return Plan(wait=error.reason, message=str(error))
+        return Plan(wait=Reason.FILLING, message=f"{instance.vpc_id} is being read")
+
+    def _quiet(self, view: Outlook) -> bool:
+        """Whether only the first readings are awaited, and not for long yet."""
+        known = self.state.enis_asked_at is not None and self._ctx.book.knows(self.state.resource.spec.instance.vpc_id)
+        fresh = self._ctx.now() < self.state.first_seen_at + QUIET_S
+        return not known and fresh and view.plan.wait is Reason.FILLING
+
+    def _next_look(self, view: Outlook) -> float | None:
+        """When to look again without a cause (Unix seconds); also keeps the VPC's reading going while we starve."""
+        ctx, state, now = self._ctx, self.state, self._ctx.now()
+        vpc_id = state.resource.spec.instance.vpc_id
+        if view.plan.wait in _STARVING | _UNMATCHED:
+            ctx.discovery.starving(vpc_id, whole=view.plan.wait in _UNMATCHED)
+        moments = [view.look_again_at, state.troubles.next_at(now)]
+        if self._quiet(view):
+            moments.append(state.first_seen_at + QUIET_S)
+        return min((each for each in moments if each is not None), default=None)
+
+    def _met(self, view: Outlook) -> None:
+        """Measure, if the status that stands now meets the last change of demand."""
+        state = self.state
+        done = not view.summary.needed and view.plan.wait in {None, Reason.AT_CAPACITY} and not state.in_flight
+        if state.unmet_since is not None and done:
+            self._ctx.metrics.publish_seconds.observe(self._ctx.now() - state.unmet_since)
+            state.unmet_since = None

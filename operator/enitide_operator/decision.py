@@ -1,0 +1,161 @@
+"""What to do for a node now and what to say of it: pure glue between a snapshot and the decisions of `enitide_ipam`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from msgspec.structs import replace as replace_struct
+
+from enitide_api.reasons import Reason
+from enitide_api.resources import EndpointRecord, ENINodeStatus, Reclaim, seconds
+from enitide_ipam import handover, tide
+from enitide_ipam.capacity import provisioned_addresses
+from enitide_ipam.model import CreateInterface, NodeSnapshot, Plan, PlanSettings, SubnetView
+from enitide_ipam.plan import Tide, node_tide
+from enitide_ipam.saga import intent_of
+from enitide_ipam.stamps import stamp, unix
+from enitide_ipam.status import conditions, wanted_status
+from enitide_kube.objects import Node
+from enitide_operator.node_state import Summary, instance_of
+from enitide_operator.trouble import Trouble
+
+# Reasons that only say that work is under way: a trouble says more.
+_VAGUE = frozenset({None, Reason.FILLING, Reason.EC2_AMBIGUOUS})
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """`plan` with the reason to show, the status to write, and when to look again without a cause (Unix seconds)."""
+
+    plan: Plan
+    wanted: ENINodeStatus
+    summary: Summary
+    excess_since: float | None
+    look_again_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What `outlook` needs beside the snapshot."""
+
+    subnets: tuple[SubnetView, ...]
+    vpc_cidrs: tuple[str, ...]
+    report_interval_s: float
+    settings: PlanSettings
+    trouble: Trouble | None
+    now: float
+
+
+def mismatch(node: Node | None, instance_id: str) -> str:
+    """Why this ENINode must not be acted on, as a sentence; '' if Node and ENINode name the same instance."""
+    if node is None:
+        return "there is no Node of this name"
+    provider = node.spec.provider_id
+    if instance_of(provider) == instance_id and instance_id:
+        return ""
+    return f"Node.spec.providerID is {provider or 'empty'}, spec.instance.id is {instance_id or 'empty'}"
+
+
+def explained(plan: Plan, state: Tide | None, trouble: Trouble | None) -> Plan:
+    """The plan, its reason replaced by what really keeps the node short."""
+    short = state is None or state.capacity.provisioned < state.marks.low
+    if trouble is None or not short or plan.wait not in _VAGUE:
+        return plan
+    return replace(plan, wait=trouble.reason, message=trouble.message)
+
+
+def tide_of(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> Tide | None:
+    """Marks and capacity; None while limits or ENIs are unknown."""
+    if snapshot.limits is None or snapshot.enis_asked_at is None:
+        return None
+    return node_tide(snapshot, snapshot.limits, subnets)
+
+
+def outlook(snapshot: NodeSnapshot, plan: Plan, facts: Facts, endpoints: tuple[EndpointRecord, ...]) -> Outlook:
+    """The status that follows from the plan, releases included."""
+    now = facts.now
+    state = tide_of(snapshot, facts.subnets)
+    shown = explained(plan, state, facts.trouble)
+    since, reclaim = _reclaim(snapshot, state, now)
+    ordered = [intent_of(each, stamp(now)) for each in plan.actions if isinstance(each, CreateInterface)]
+    planned = replace(snapshot, pending=(*snapshot.pending, *ordered))
+    # a changed class alone is no question: an agent with nothing to report has no answer to write
+    silent = handover.is_silent(snapshot.published, None, snapshot.agent_wrote_at, now)
+    wanted = wanted_status(
+        planned,
+        facts.subnets,
+        state,
+        shown,
+        reclaim=reclaim,
+        vpc_cidrs=facts.vpc_cidrs,
+        report_interval_s=facts.report_interval_s,
+        agent_silent=silent,
+        now=now,
+    )
+    if snapshot.enis_asked_at is None:
+        # nothing was read since this process leads: what stands published stands
+        published = snapshot.published
+        wanted = replace_struct(wanted, interfaces=published.interfaces, capacity=published.capacity)
+    else:
+        wanted = _released(wanted, snapshot, endpoints)
+    summary = _summary(snapshot, state, shown, wanted)
+    return Outlook(shown, wanted, summary, since, _look_again(wanted, snapshot, since, now))
+
+
+def blocked(snapshot: NodeSnapshot, status: ENINodeStatus, plan: Plan, now: float) -> Outlook:
+    """For a node that must not be acted on: all that is published stays, only the conditions say why."""
+    said = conditions(status.conditions, None, plan, status.capacity.provisioned, agent_silent=False, now=now)
+    summary = Summary(provisioned=status.capacity.provisioned, wait=plan.wait)
+    return Outlook(plan, replace_struct(status, conditions=said), summary, snapshot.excess_since, None)
+
+
+def _reclaim(snapshot: NodeSnapshot, state: Tide | None, now: float) -> tuple[float | None, Reclaim | None]:
+    """Since when there is an excess, and what status.reclaim should say."""
+    current = snapshot.published.reclaim
+    if state is None:
+        return snapshot.excess_since, current
+    provisioned = state.capacity.provisioned
+    since = handover.excess_since(state.marks, provisioned, snapshot.excess_since, now)
+    policy = snapshot.class_.release
+    return since, handover.reclaim(state.marks, provisioned, policy, current=current, since=since, now=now)
+
+
+def _released(wanted: ENINodeStatus, snapshot: NodeSnapshot, endpoints: tuple[EndpointRecord, ...]) -> ENINodeStatus:
+    """`wanted`, with yielded CIDRs that were asked for moved from interfaces to releasing."""
+    in_use = [address for record in endpoints for address in record.addresses]
+    accepted = handover.accept(wanted, snapshot.yielded, wanted.reclaim, in_use)
+    if accepted is None:
+        return wanted
+    use_primary = snapshot.class_.interfaces.use_primary_address
+    provisioned = provisioned_addresses(accepted.interfaces, use_primary_address=use_primary)
+    return replace_struct(
+        wanted,
+        interfaces=accepted.interfaces,
+        releasing=accepted.releasing,
+        reclaim=accepted.reclaim,
+        capacity=replace_struct(wanted.capacity, provisioned=provisioned),
+    )
+
+
+def _summary(snapshot: NodeSnapshot, state: Tide | None, plan: Plan, wanted: ENINodeStatus) -> Summary:
+    provisioned = wanted.capacity.provisioned
+    if state is None or snapshot.instance_missing:
+        return Summary(provisioned=provisioned, wait=plan.wait)
+    return Summary(
+        provisioned=provisioned,
+        needed=tide.needed(state.marks, provisioned, state.capacity.room),
+        at_capacity=plan.wait is Reason.AT_CAPACITY,
+        wait=plan.wait,
+    )
+
+
+def _look_again(wanted: ENINodeStatus, snapshot: NodeSnapshot, since: float | None, now: float) -> float | None:
+    """When a delay of the release ends, so that it is not noticed only by chance."""
+    if since is None or not snapshot.class_.release.enabled:
+        return None
+    delay_s = seconds(snapshot.class_.release.delay)
+    moments = [since + delay_s]
+    if wanted.reclaim is not None:
+        asked_at = unix(wanted.reclaim.since)
+        moments += [asked_at + delay_s, asked_at + handover.SILENT_AFTER_S]
+    return min((each for each in moments if each > now), default=None)

@@ -1,0 +1,173 @@
+"""Facts that many nodes share, read seldom: a VPC's subnets, groups, route tables and CIDRs; limits of unknown types.
+
+Each VPC that a verified node is in is read once at first need, hourly (jittered), and its subnets alone soon after a
+refusal, ever later while refusals go on. One VPC that cannot be read keeps only its own nodes waiting, with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from enitide_api.errors import EC2Error
+from enitide_api.logging import get_logger
+from enitide_ipam.limits import InstanceLimits, limits_for
+from enitide_kube.backoff import Backoff
+from enitide_operator.book import Book
+from enitide_operator.ec2.gateway import Gateway
+from enitide_operator.tasks import Tasks
+
+_log = get_logger(__name__)
+
+AFTER_REFUSAL_S = 1.0
+AFTER_REFUSAL_MOST_S = 60.0
+STARVING_S = 60.0
+CALM_S = 300.0  # without a refusal for so long, the next is the first again
+
+
+@dataclass(slots=True)
+class _Vpc:
+    """`refusals`: in a row, for spacing. `error`: why the last reading failed."""
+
+    kicked: asyncio.Event = field(default_factory=asyncio.Event)
+    error: EC2Error | None = None
+    refusals: int = 0
+    refused_at_s: float = float("-inf")
+    due_s: float = float("inf")
+    read_at_s: float = float("-inf")
+    whole: bool = False
+
+
+class Discovery:
+    """`want_vpc` and `limits` are cheap to ask in every pass; `on_vpc` and `on_limits` tell when there is news."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        book: Book,
+        *,
+        interval_s: float,
+        rng: Random,
+        tasks: Tasks,
+        on_vpc: Callable[[str], None],
+        on_limits: Callable[[str], None],
+    ) -> None:
+        self._gateway = gateway
+        self._book = book
+        self._interval_s = interval_s
+        self._rng = rng
+        self._on_vpc = on_vpc
+        self._on_limits = on_limits
+        self._backoff = Backoff(base_s=2.0, cap_s=120.0)
+        self._vpcs: dict[str, _Vpc] = {}
+        self._limits: dict[str, InstanceLimits | None] = {}
+        self._asking: set[str] = set()
+        self._tasks = tasks
+
+    # --- VPCs ------------------------------------------------------------------------------------------------------
+
+    def want_vpc(self, vpc_id: str) -> EC2Error | None:
+        """From now on this VPC is kept read. Returns why it could not be read the last time, None if it could."""
+        state = self._vpcs.get(vpc_id)
+        if state is None:
+            state = self._vpcs[vpc_id] = _Vpc()
+            self._tasks.spawn(self._keep(vpc_id, state), name=f"read {vpc_id}")
+        return state.error
+
+    def refused(self, vpc_id: str) -> None:
+        """A subnet of the VPC turned out to be without room: read the counts again soon."""
+        state = self._vpcs.get(vpc_id)
+        if state is None:
+            return
+        now_s = asyncio.get_running_loop().time()
+        state.refusals = state.refusals + 1 if now_s - state.refused_at_s < CALM_S else 1
+        state.refused_at_s = now_s
+        delay_s = min(AFTER_REFUSAL_MOST_S, AFTER_REFUSAL_S * 2.0 ** min(state.refusals - 1, 10))
+        self._hurry(state, now_s + delay_s)
+
+    def starving(self, vpc_id: str, *, whole: bool) -> None:
+        """Nodes wait for room, or (`whole`) for a subnet or group that matches: keep reading while they do."""
+        state = self._vpcs.get(vpc_id)
+        if state is not None:
+            state.whole = state.whole or whole
+            self._hurry(state, state.read_at_s + STARVING_S)
+
+    def _hurry(self, state: _Vpc, due_s: float) -> None:
+        if due_s < state.due_s:
+            state.due_s = due_s
+            state.kicked.set()
+
+    async def _keep(self, vpc_id: str, state: _Vpc) -> None:
+        loop = asyncio.get_running_loop()
+        failures = 0
+        whole_due_s = loop.time()
+        while True:
+            state.due_s = float("inf")
+            whole = state.whole or loop.time() >= whole_due_s
+            try:
+                await (self._read(vpc_id) if whole else self._count(vpc_id))
+                state.error, failures = None, 0
+                if whole:
+                    state.whole = False
+                    whole_due_s = loop.time() + self._interval_s * self._rng.uniform(0.9, 1.1)
+                wait_s = whole_due_s - loop.time()
+            except EC2Error as error:
+                failures += 1
+                state.error = error
+                _log.warning("VPC not read", vpc=vpc_id, reason=error.reason, why=str(error))
+                wait_s = self._backoff.delay_s(failures, self._rng)
+            state.read_at_s = loop.time()
+            self._on_vpc(vpc_id)
+            await self._rest(state, loop.time() + wait_s)
+
+    async def _count(self, vpc_id: str) -> None:
+        self._book.merge_counts(vpc_id, await self._gateway.subnets(vpc_id))
+
+    async def _read(self, vpc_id: str) -> None:
+        """All four readings side by side; one that fails fails the whole."""
+        gateway = self._gateway
+        subnets, groups, tables, vpcs = await asyncio.gather(
+            gateway.subnets(vpc_id), gateway.groups(vpc_id), gateway.route_tables(vpc_id), gateway.vpcs(vpc_id)
+        )
+        self._book.merge(vpc_id, subnets, groups, tables, vpcs)
+
+    async def _rest(self, state: _Vpc, until_s: float) -> None:
+        """Until the next reading is due, or soon after a refusal. A failed reading is not hurried by refusals."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = until_s if state.error is not None else min(until_s, state.due_s)
+            if loop.time() >= due_s:
+                return
+            state.kicked.clear()
+            try:
+                async with asyncio.timeout_at(due_s):
+                    await state.kicked.wait()
+            except TimeoutError:
+                return
+
+    # --- limits ----------------------------------------------------------------------------------------------------
+
+    def limits(self, instance_type: str) -> InstanceLimits | None:
+        """From the shipped table, else from one call per unknown type; None while it is not known."""
+        known = limits_for(instance_type)
+        if known is not None or not instance_type:
+            return known
+        if instance_type not in self._limits and instance_type not in self._asking:
+            self._asking.add(instance_type)
+            self._tasks.spawn(self._ask(instance_type), name=f"limits of {instance_type}")
+        return self._limits.get(instance_type)
+
+    async def _ask(self, instance_type: str) -> None:
+        failures = 0
+        while True:
+            try:
+                self._limits[instance_type] = await self._gateway.instance_type(instance_type)
+            except EC2Error:  # counted by verb and outcome; the node says LimitsUnknown meanwhile
+                failures += 1
+                await asyncio.sleep(self._backoff.delay_s(failures, self._rng))
+                continue
+            self._asking.discard(instance_type)
+            self._on_limits(instance_type)
+            return

@@ -1,0 +1,233 @@
+"""The whole operator on its two ports: caches always warm, a fleet of actors while this process leads.
+
+A follower watches and calls no EC2. Each term starts with nothing believed about EC2, so that a node's ENIs are read
+before its first action. Whoever embeds it (the command, the simulator) gives ports, clock, random source and election.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import TypeVar
+
+from enitide_api.logging import get_logger
+from enitide_api.reasons import Reason
+from enitide_api.resources import ENIClass, ENINode, decode
+from enitide_api.settings import OperatorSettings
+from enitide_ipam.model import PlanSettings
+from enitide_kube.events import EventRecorder
+from enitide_kube.objects import HasMeta, Node, decode_node
+from enitide_kube.port import ENICLASS, ENINODE, NODE, POD, Kind, KubePort
+from enitide_kube.reflector import OnChange, Reflector
+from enitide_operator.book import Book
+from enitide_operator.class_status import ClassReporter, ClassView
+from enitide_operator.classes import ClassBook
+from enitide_operator.context import Context
+from enitide_operator.discovery import Discovery
+from enitide_operator.ec2.budget import Budget, Size
+from enitide_operator.ec2.gateway import Gateway
+from enitide_operator.ec2.merge import InterfaceReader
+from enitide_operator.ec2.port import Ec2Port
+from enitide_operator.fleet import Fleet
+from enitide_operator.metrics import FleetState, Metrics
+from enitide_operator.pods import BoundPods, SlimPod, decode_slim
+from enitide_operator.tasks import Tasks
+from enitide_operator.term import Term, TermGate
+from enitide_operator.world import World
+
+_log = get_logger(__name__)
+
+T = TypeVar("T", bound=HasMeta)
+
+
+class Engine:
+    """`run()` as a task until cancelled; `lead(may_mutate)` and `follow()` as the election says; `drain` at the end.
+
+    `now`: Unix seconds that never jump back. `nonce`: this process's alone, in client tokens. `gate`: given to the wire
+    too, so that it is asked next to each send.
+    """
+
+    def __init__(
+        self,
+        kube: KubePort,
+        ec2: Ec2Port,
+        settings: OperatorSettings,
+        *,
+        gate: TermGate,
+        metrics: Metrics,
+        now: Callable[[], float],
+        rng: Random,
+        identity: str,
+    ) -> None:
+        self._kube = kube
+        self._settings = settings
+        self._gate = gate
+        self._metrics = metrics
+        self._now = now
+        self._rng = rng
+        sizes = {verb: Size(bucket.rate, bucket.burst) for verb, bucket in settings.budget.items()}
+        self._budget = Budget(sizes)
+        self._gateway = Gateway(
+            ec2, self._budget, gate, metrics, now=now, rng=rng, call_timeout_s=settings.call_timeout
+        )
+        self._plan_settings = PlanSettings(
+            cluster_name=settings.cluster_name,
+            nonce=f"{rng.getrandbits(64):016x}",
+            call_timeout_s=settings.call_timeout,
+            report_interval_s=settings.report_interval,
+        )
+        self.events = EventRecorder(kube, "enitide.io/operator", identity, rng=rng)
+        self.classes = ClassBook()
+        self.pods = BoundPods(self._on_pods)
+        self.class_reporter = ClassReporter(kube, metrics, rng, now)
+        self._eninodes = self._reflector(ENINODE, lambda raw: decode(raw, ENINode), self._on_eninode)
+        self._nodes: Reflector[Node] = self._reflector(NODE, decode_node, self._on_node)
+        self._pods: Reflector[SlimPod] = self._reflector(POD, decode_slim, self.pods.on_change)
+        self._classes = self._reflector(ENICLASS, lambda raw: decode(raw, ENIClass), self._on_class)
+        self._fleet: Fleet | None = None
+        self._ctx: Context | None = None
+        metrics.watch(self.state, self._budget.states)
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep caches warm and Events flowing until cancelled. An exception here is a bug and ends the process."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in (self._eninodes, self._nodes, self._pods, self._classes):
+                group.create_task(reflector.run(), name=f"watch {reflector.kind.kind}")
+            group.create_task(self.events.run(), name="events")
+            group.create_task(self.class_reporter.run(self._class_view), name="classes")
+
+    async def synced(self) -> None:
+        """Return when all caches have been filled once: nothing may be decided before."""
+        for reflector in (self._eninodes, self._nodes, self._pods, self._classes):
+            await reflector.synced.wait()
+
+    @property
+    def ready(self) -> bool:
+        """Whether all caches have been filled once."""
+        return all(each.synced.is_set() for each in (self._eninodes, self._nodes, self._pods, self._classes))
+
+    @property
+    def leading(self) -> bool:
+        """Whether a term is on."""
+        return self._fleet is not None
+
+    def lead(self, may_mutate: Callable[[], bool]) -> None:
+        """A term begins. All caches must be filled."""
+        self.follow()
+        term = Term(may_mutate)
+        self._gate.current = term
+        self._ctx = self._context(term)
+        self._fleet = Fleet(self._ctx)
+        self._metrics.leader.set(1)
+        _log.info("leading", nodes=len(self._eninodes.store))
+        self._fleet.start(self._eninodes.store.values())
+
+    def follow(self) -> None:
+        """The term, if any, is over: nothing is decided or sent any more; calls under way are abandoned."""
+        if self._fleet is None or self._ctx is None:
+            return
+        self._ctx.term.end()
+        self._gate.current = None
+        self._fleet.stop()
+        self._ctx.reader.close()
+        self._ctx.actors.cancel()
+        self._ctx.tasks.cancel()
+        self._fleet = self._ctx = None
+        self._metrics.leader.set(0)
+        _log.info("following")
+
+    async def drain(self) -> None:
+        """End the term cleanly: no new decision, no new call; return when no mutating call is under way any more.
+
+        What a saga has not finished stands in status.pending: the next leader finishes it.
+        """
+        if self._fleet is None or self._ctx is None:
+            return
+        self._fleet.stop()
+        self._ctx.term.end()
+        await self._gateway.idle()
+        self.follow()
+
+    def state(self) -> FleetState:
+        """For metrics; all zero while following."""
+        return self._fleet.state() if self._fleet is not None else FleetState(nodes=len(self._eninodes.store))
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _context(self, term: Term) -> Context:
+        bug = self._metrics.internal_errors.inc
+        tasks, book = Tasks(bug), Book()
+        return Context(
+            kube=self._kube,
+            gateway=self._gateway,
+            reader=InterfaceReader(self._gateway.interfaces),
+            discovery=Discovery(
+                self._gateway,
+                book,
+                interval_s=self._settings.discovery_interval,
+                rng=self._rng,
+                tasks=tasks,
+                on_vpc=self._on_vpc,
+                on_limits=self._on_limits,
+            ),
+            world=World(),
+            book=book,
+            classes=self.classes,
+            pods=self.pods,
+            nodes=self._nodes.store,
+            node_count=lambda: len(self._eninodes.store),
+            events=self.events,
+            metrics=self._metrics,
+            actors=Tasks(bug),
+            tasks=tasks,
+            term=term,
+            settings=self._settings,
+            plan_settings=self._plan_settings,
+            now=self._now,
+            rng=self._rng,
+            began_at=self._now(),
+        )
+
+    def _reflector(self, kind: Kind, decoder: Callable[[bytes], T], on_change: OnChange[T]) -> Reflector[T]:
+        def on_state(reason: Reason | None, detail: str) -> None:
+            if reason is None:
+                _log.info("watching again", kind=kind.kind)
+            else:
+                _log.warning("watch failed", kind=kind.kind, reason=reason, why=detail)
+
+        return Reflector(self._kube, kind, decoder, rng=self._rng, on_change=on_change, on_state=on_state)
+
+    def _on_eninode(self, name: str, old: ENINode | None, new: ENINode | None) -> None:
+        if self._fleet is not None:
+            self._fleet.on_eninode(name, old, new)
+
+    def _on_node(self, name: str, old: Node | None, new: Node | None) -> None:
+        if self._fleet is not None:
+            self._fleet.on_node(name, old, new)
+
+    def _on_pods(self, node: str) -> None:
+        if self._fleet is not None:
+            self._fleet.on_pods(node)
+
+    def _on_class(self, name: str, old: ENIClass | None, new: ENIClass | None) -> None:
+        self.classes.on_change(name, old, new)
+        # our own status writes come back as changes: only another spec is one
+        if self._fleet is not None and (old is None or new is None or old.spec != new.spec):
+            self._fleet.on_classes()
+
+    def _on_vpc(self, vpc_id: str) -> None:
+        if self._fleet is not None:
+            self._fleet.on_vpc(vpc_id)
+
+    def _on_limits(self, instance_type: str) -> None:
+        if self._fleet is not None:
+            self._fleet.on_limits(instance_type)
+
+    def _class_view(self) -> ClassView | None:
+        """What the class reporter writes from; None while following."""
+        if self._fleet is None or self._ctx is None:
+            return None
+        return ClassView(self._ctx.term, self._classes.store, self._fleet.summaries())

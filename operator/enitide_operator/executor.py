@@ -1,0 +1,135 @@
+"""One action, one outcome: sends it, merges what EC2 answered into the world, and keeps the books.
+
+It decides nothing. An outcome that is unknown marks the node, so that the next plan reads before it does anything
+else; a refusal is noted where it applies (a subnet, an ENI) and holds back only that. `NotLeading` ends work quietly:
+the next leader goes on from EC2 and the resource.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from enitide_api.errors import (
+    EC2Ambiguous,
+    EC2Error,
+    EC2InstanceMissing,
+    EC2NotFound,
+    EC2NoWholePrefix,
+    EC2SubnetExhausted,
+    InternalError,
+    NotLeading,
+    Retry,
+)
+from enitide_api.logging import get_logger
+from enitide_ipam.addresses import PREFIX_SIZE
+from enitide_ipam.model import (
+    Action,
+    AssignAddresses,
+    AssignIPv6Prefix,
+    AssignPrefixes,
+    SetDeleteOnTermination,
+    Unassign,
+)
+from enitide_operator.book import Ticket
+from enitide_operator.context import Context
+from enitide_operator.ec2.budget import RELEASE, Order
+from enitide_operator.node_state import NodeState
+from enitide_operator.trouble import key_of
+
+_log = get_logger(__name__)
+
+Simple = AssignAddresses | AssignPrefixes | AssignIPv6Prefix | SetDeleteOnTermination | Unassign
+
+
+class Executor:
+    """Actions on ENIs that exist, for one node. `wake` is called after every outcome."""
+
+    def __init__(self, ctx: Context, state: NodeState, wake: Callable[[], None]) -> None:
+        self._ctx = ctx
+        self._state = state
+        self._wake = wake
+        self._numbers = itertools.count()
+
+    def start(self, action: Action) -> None:
+        """Debit it and send it; from now on it stands in the snapshot. `TypeError` for a step of a saga."""
+        if not isinstance(action, Simple):
+            raise TypeError(f"{action!r} is a saga's to send")
+        number = next(self._numbers)
+        self._state.in_flight[number] = action
+        ticket = self._ctx.book.debit(action)
+        self._ctx.tasks.spawn(self._run(number, action, ticket), name=f"{self._state.name}: {type(action).__name__}")
+
+    async def _run(self, number: int, action: Simple, ticket: Ticket) -> None:
+        ctx, state, key = self._ctx, self._state, key_of(action)
+        try:
+            await self._send(action)
+            ctx.book.settle(ticket, ctx.now())
+            state.troubles.worked(key)
+        except NotLeading:
+            return
+        except EC2Error as error:
+            if isinstance(error, EC2Ambiguous):
+                ctx.book.settle(ticket, ctx.now())
+                state.ambiguous_since = ctx.now()
+            else:
+                note_refusal(ctx, state, action, error)
+            state.troubles.failed(key, error, ctx.now(), ctx.rng)
+            _log.warning(
+                "call failed", node=state.name, action=type(action).__name__, reason=error.reason, why=str(error)
+            )
+        except Exception as error:
+            # a bug: held back like any failure, so that it is not met again at once; told by whoever runs the task
+            state.troubles.failed(key, InternalError(str(error)), ctx.now(), ctx.rng)
+            raise
+        finally:
+            # merging the outcome (in _send) and dropping the action is one step: nothing awaits in between
+            ctx.book.refund(ticket)  # of what is not settled
+            state.in_flight.pop(number, None)
+            self._wake()
+
+    async def _send(self, action: Simple) -> None:
+        ctx, state, key = self._ctx, self._state, key_of(action)
+        eni_id = action.eni_id
+
+        def on_wait(error: EC2Error) -> None:
+            state.troubles.waiting(key, error)
+            self._wake()
+
+        if isinstance(action, AssignAddresses):
+            got = await ctx.gateway.assign(eni_id, Order(1, action.count), on_wait, addresses=action.count)
+            ctx.world.gained(eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
+        elif isinstance(action, AssignPrefixes):
+            place = Order(1, PREFIX_SIZE * action.count)
+            got = await ctx.gateway.assign(eni_id, place, on_wait, prefixes=action.count)
+            ctx.world.gained(eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
+        elif isinstance(action, AssignIPv6Prefix):
+            ipv6 = await ctx.gateway.assign_ipv6(eni_id, Order(1), on_wait)
+            ctx.world.gained(eni_id, ctx.now(), ipv6_prefixes=ipv6)
+        elif isinstance(action, SetDeleteOnTermination):
+            value = action.value
+            await ctx.gateway.set_delete_on_termination(eni_id, action.attachment_id, Order(1), on_wait, value=value)
+            ctx.world.flagged(eni_id, delete_on_termination=value, at=ctx.now())
+        else:
+            await self._unassign(action, on_wait)
+
+    async def _unassign(self, action: Unassign, on_wait: Callable[[EC2Error], None]) -> None:
+        ctx = self._ctx
+        cidrs = (*action.addresses, *action.prefixes)
+        await ctx.gateway.unassign(action.eni_id, action.addresses, action.prefixes, RELEASE, on_wait)
+        eni = ctx.world.get(action.eni_id)
+        ctx.world.lost(action.eni_id, frozenset(cidrs), ctx.now())
+        self._state.unassigned.update(cidrs)
+        if eni is not None:
+            ctx.book.credit(eni.subnet_id, len(action.addresses) + PREFIX_SIZE * len(action.prefixes), ctx.now())
+
+
+def note_refusal(ctx: Context, state: NodeState, action: Action, error: EC2Error) -> None:
+    """What a refusal says about the world beyond its own action."""
+    subnet_id = getattr(action, "subnet_id", "")
+    if isinstance(error, EC2SubnetExhausted | EC2NoWholePrefix) and subnet_id:
+        vpc_id = ctx.book.refused(subnet_id, ctx.now(), prefixes=isinstance(error, EC2NoWholePrefix))
+        ctx.discovery.refused(vpc_id)
+    if error.retry is Retry.AFTER_REREAD or isinstance(error, EC2NotFound | EC2InstanceMissing):
+        # what we believed is wrong: read it, but not so early that EC2 may still show what we did ourselves before
+        state.read_after = max(ctx.now(), ctx.world.settled_at(state.instance_id))

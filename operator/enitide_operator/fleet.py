@@ -1,0 +1,177 @@
+"""All actors of one term: made, woken and ended here. News about one node costs work for that node alone.
+
+Reflectors tell it what changed; it never looks at all nodes because one did. What concerns many (a class, a VPC's
+reading, drift) is spread out in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from enitide_api.logging import get_logger
+from enitide_api.resources import ENINode
+from enitide_kube.objects import Node
+from enitide_operator.actor import Actor
+from enitide_operator.context import Context
+from enitide_operator.metrics import FleetState
+from enitide_operator.node_state import Summary, instance_of
+
+_log = get_logger(__name__)
+
+CLASS_WRITES_PER_S = 20.0
+SLICE_NODES = 100  # nodes per drift slice: one call of at most 200 instances
+
+
+class Fleet:
+    """The nodes' actors, by name."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._actors: dict[str, Actor] = {}
+        self._runs: dict[str, asyncio.Task[None]] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._stopped = False
+
+    def start(self, resources: Iterable[ENINode]) -> None:
+        """One actor for each ENINode there is, and the drift reading."""
+        for resource in resources:
+            self._add(resource)
+        self._ctx.tasks.spawn(self._drift(), name="drift")
+
+    def stop(self) -> None:
+        """No actor decides any more. Calls under way are the context's tasks: drained or cancelled by the caller."""
+        self._stopped = True
+        for run in self._runs.values():
+            run.cancel()
+        for timer in self._timers:
+            timer.cancel()
+
+    # --- news ------------------------------------------------------------------------------------------------------
+
+    def on_eninode(self, name: str, _old: ENINode | None, new: ENINode | None) -> None:
+        """A reflector's callback."""
+        if self._stopped:
+            return
+        actor = self._actors.get(name)
+        if new is None:
+            self._remove(name)
+        elif actor is None:
+            self._add(new)
+        else:
+            actor.offer(new)
+
+    def on_node(self, name: str, old: Node | None, new: Node | None) -> None:
+        """A reflector's callback. Only what decisions rest on wakes the actor: kubelets write Nodes all the time."""
+        actor = self._actors.get(name)
+        if actor is not None and _essence(old) != _essence(new):
+            actor.wake()
+
+    def on_pods(self, name: str) -> None:
+        """The number of pods bound to the node has changed."""
+        actor = self._actors.get(name)
+        if actor is not None:
+            actor.demand_changed()
+
+    def on_classes(self) -> None:
+        """Some class has changed: every node looks again, at most 20 a second, since each may have to be written."""
+        for number, name in enumerate(sorted(self._actors)):
+            self._later(number / CLASS_WRITES_PER_S, name)
+
+    def on_vpc(self, vpc_id: str) -> None:
+        """A VPC was read: whoever waits there looks again."""
+        for actor in self._actors.values():
+            spec = actor.state.resource.spec
+            if spec.instance.vpc_id == vpc_id and (actor.state.summary.wait or not actor.state.resource.status.class_):
+                actor.wake()
+
+    def on_limits(self, instance_type: str) -> None:
+        """A type's limits are known now."""
+        for actor in self._actors.values():
+            if actor.state.resource.spec.instance.type == instance_type:
+                actor.wake()
+
+    # --- metrics ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> FleetState:
+        """Sums over all nodes, for a scrape."""
+        states = [actor.state for actor in self._actors.values()]
+        demand = [each.resource.spec.demand for each in states]
+        waits = Counter(str(each.summary.wait) for each in states if each.summary.wait is not None)
+        return FleetState(
+            nodes=len(states),
+            in_deficit=sum(each.summary.needed > 0 for each in states),
+            at_capacity=sum(each.summary.at_capacity for each in states),
+            waiting=waits,
+            provisioned=sum(each.summary.provisioned for each in states),
+            in_use=sum(each.in_use for each in demand),
+            cooling=sum(each.cooling for each in demand),
+            needed=sum(each.summary.needed for each in states),
+            interfaces=sum(len(each.resource.status.interfaces) for each in states),
+            pending=sum(len(each.resource.status.pending) for each in states),
+        )
+
+    def summaries(self) -> list[tuple[str, Summary]]:
+        """Each node's class by name and its state, for the classes' own status."""
+        found = []
+        for actor in self._actors.values():
+            class_ = actor.state.resource.status.class_
+            if class_ is not None:
+                found.append((class_.name, actor.state.summary))
+        return found
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _add(self, resource: ENINode) -> None:
+        name = resource.metadata.name
+        actor = Actor(self._ctx, resource)
+        self._actors[name] = actor
+        self._runs[name] = self._ctx.actors.spawn(actor.run(), name=f"{name}: actor")
+
+    def _remove(self, name: str) -> None:
+        actor = self._actors.pop(name, None)
+        run = self._runs.pop(name, None)
+        if actor is None or run is None:
+            return
+        run.cancel()
+        self._ctx.world.forget_instance(actor.state.instance_id)
+        _log.info("node gone", node=name)
+
+    def _later(self, delay_s: float, name: str) -> None:
+        loop = asyncio.get_running_loop()
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            actor = self._actors.get(name)
+            if actor is not None:
+                actor.class_changed()
+
+        timer = loop.call_later(delay_s, fire)
+        self._timers.add(timer)
+
+    async def _drift(self) -> None:
+        """Each node's ENIs once per interval: in slices of nodes that are read together, evenly spread, jittered."""
+        ctx = self._ctx
+        interval_s = ctx.settings.drift_interval
+        while True:
+            slices = max(1, -(-len(self._actors) // SLICE_NODES))
+            await asyncio.sleep(interval_s / slices * ctx.rng.uniform(0.9, 1.1))
+            slices = max(1, -(-len(self._actors) // SLICE_NODES))
+            count = -(-len(self._actors) // slices)
+            oldest = sorted(self._actors.values(), key=_read_at)
+            for actor in oldest[:count]:
+                if not actor.state.instance_missing and _read_at(actor) < ctx.now() - interval_s / 2:
+                    actor.read_again()
+
+
+def _read_at(actor: Actor) -> float:
+    return actor.state.enis_asked_at or 0.0
+
+
+def _essence(node: Node | None) -> Any:
+    """What decisions rest on: whose instance it is, and the labels by which classes select."""
+    if node is None:
+        return None
+    return instance_of(node.spec.provider_id), node.metadata.uid, node.metadata.labels or {}

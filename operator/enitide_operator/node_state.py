@@ -1,0 +1,153 @@
+"""One node as its actor holds it: the freshest resource, what is under way, and the snapshot for decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from enitide_api.reasons import Reason
+from enitide_api.resources import ENINode, ENINodeStatus
+from enitide_ipam.handover import still_releasing
+from enitide_ipam.limits import InstanceLimits
+from enitide_ipam.model import Action, CreateInterface, NodeSnapshot
+from enitide_operator.book import Ticket
+from enitide_operator.classes import Governing
+from enitide_operator.context import Context
+from enitide_operator.trouble import Troubles
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What metrics say of one node after its last pass. Addresses are IPv4."""
+
+    provisioned: int = 0
+    needed: int = 0
+    at_capacity: bool = False
+    wait: Reason | None = None
+
+
+@dataclass(slots=True)
+class NodeState:
+    """Times are Unix seconds.
+
+    `enis_asked_at`: when the last complete, non-empty read of its ENIs was sent. `empty_reads`: in a row.
+    `ambiguous_since`: when a mutation of an existing ENI ended with unknown outcome. `read_after`: a read is wanted,
+    not before this. `ended`: tokens of sagas that are done: the next write drops their intents. `unassigned`: CIDRs
+    that EC2 said are gone from the ENI. `releasing_accepted_at`: when the last move to `releasing` was accepted.
+    `orders`, `tickets`: by token, until its saga has ended. `unmet_since`: a change of demand or class that no
+    write has met yet.
+    """
+
+    name: str
+    resource: ENINode
+    first_seen_at: float
+    releasing_accepted_at: float
+    enis_asked_at: float | None = None
+    empty_reads: int = 0
+    instance_missing: bool = False
+    ambiguous_since: float | None = None
+    read_after: float | None = None
+    in_flight: dict[int, Action] = field(default_factory=dict)
+    orders: dict[str, CreateInterface] = field(default_factory=dict)
+    tickets: dict[str, Ticket] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+    unassigned: set[str] = field(default_factory=set)
+    excess_since: float | None = None
+    agent_wrote_at: float | None = None
+    unmet_since: float | None = None
+    troubles: Troubles = field(default_factory=Troubles)
+    summary: Summary = field(default_factory=Summary)
+
+    @property
+    def instance_id(self) -> str:
+        """What the agent says it runs on."""
+        return self.resource.spec.instance.id
+
+    @property
+    def published(self) -> ENINodeStatus:
+        """The status of this very instance. Of an earlier one only its intents count: their ENIs must be undone."""
+        status = self.resource.status
+        if status.instance_id in {"", self.instance_id}:
+            return status
+        return ENINodeStatus(pending=status.pending)
+
+    def is_newer(self, other: ENINode) -> bool:
+        """Whether `other` is a later version than ours (of another incarnation: always)."""
+        mine, theirs = self.resource.metadata, other.metadata
+        if mine.uid != theirs.uid:
+            return True
+        return version_number(theirs.resource_version) > version_number(mine.resource_version)
+
+    def take(self, resource: ENINode, now: float) -> bool:
+        """A version from the watch, a read or a write's reply. Returns whether it was news."""
+        if not self.is_newer(resource):
+            return False
+        before, self.resource = self.resource, resource
+        self.ended &= {each.token for each in resource.status.pending}
+        self.unassigned &= set(resource.status.releasing)
+        if before.spec.instance.id != resource.spec.instance.id:
+            self._reset()
+        if before.spec != resource.spec:
+            self.agent_wrote_at = now
+        if before.spec.demand != resource.spec.demand and self.unmet_since is None:
+            self.unmet_since = now
+        return True
+
+    def _reset(self) -> None:
+        """Another instance under the same name: nothing that we know of EC2 is about it."""
+        self.enis_asked_at = None
+        self.empty_reads = 0
+        self.instance_missing = False
+        self.ambiguous_since = None
+        self.excess_since = None
+        self.unassigned.clear()
+        self.troubles.clear()
+
+    def snapshot(self, ctx: Context, governing: Governing, limits: InstanceLimits | None) -> NodeSnapshot:
+        """Everything a decision may rest on, work under way included."""
+        published = self.published
+        pending = tuple(each for each in published.pending if each.token not in self.ended)
+        tokens = {each.token for each in pending} | self.running
+        enis = ctx.world.enis_of(self.instance_id, tokens)
+        releasing = still_releasing(
+            published.releasing,
+            enis,
+            asked_at=self.enis_asked_at,
+            accepted_at=self.releasing_accepted_at,
+            unassigned=self.unassigned,
+        )
+        return NodeSnapshot(
+            name=self.name,
+            instance=self.resource.spec.instance,
+            limits=limits,
+            class_=governing.spec,
+            class_name=governing.name,
+            class_generation=governing.generation,
+            demand=self.resource.spec.demand,
+            bound=ctx.pods.count(self.name),
+            enis=enis,
+            enis_asked_at=self.enis_asked_at,
+            instance_missing=self.instance_missing,
+            pending=pending,
+            running=frozenset(self.running),
+            in_flight=tuple(self.in_flight.values()),
+            ambiguous_since=self.ambiguous_since,
+            yielded=self.resource.spec.yielded,
+            releasing=releasing,
+            published=published,
+            version=self.resource.metadata.resource_version,
+            excess_since=self.excess_since,
+            agent_wrote_at=self.agent_wrote_at,
+        )
+
+
+def version_number(version: str) -> int:
+    """A resourceVersion as a number: since Kubernetes 1.35 (KEP-5504) versions of one kind are comparable so."""
+    return int(version) if version.isdecimal() else 0
+
+
+def instance_of(provider_id: str) -> str:
+    """`aws:///us-west-1a/i-0123` -> `i-0123`; '' for anything else."""
+    scheme, _, rest = provider_id.partition("://")
+    last = rest.rpartition("/")[2]
+    return last if scheme == "aws" and last.startswith("i-") else ""

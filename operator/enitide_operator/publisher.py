@@ -1,0 +1,73 @@
+"""Writes a node's status: a merge patch of what differs, always at the version that the decision rests on.
+
+Unchanged status is never written. Every write is a compare-and-swap: moving yielded addresses to `releasing`, and the
+intent of an ENI before its Create, are only as good as the version they were decided at. A conflict is answered by a
+fresh read and a new decision, never by writing the old one again.
+"""
+
+from __future__ import annotations
+
+from enitide_api.errors import KubeConflict, KubeError, KubeNotFound
+from enitide_api.logging import get_logger
+from enitide_api.resources import ENINode, ENINodeStatus, decode
+from enitide_ipam.status import changed_parts
+from enitide_kube.port import ENINODE
+from enitide_operator.context import FIELD_MANAGER, Context
+from enitide_operator.node_state import NodeState
+
+_log = get_logger(__name__)
+_KEY = ("Publish", "")
+
+
+class Publisher:
+    """For one node."""
+
+    def __init__(self, ctx: Context, state: NodeState) -> None:
+        self._ctx = ctx
+        self._state = state
+
+    def held(self) -> bool:
+        """Whether the API server refused or was away so recently that it is too early to try again."""
+        return self._state.troubles.holds(_KEY, self._ctx.now())
+
+    async def write(self, wanted: ENINodeStatus) -> bool:
+        """Whether the API server now holds `wanted`. False: decide anew (later, where `held`)."""
+        ctx, state = self._ctx, self._state
+        parts = changed_parts(state.resource.status, wanted)
+        if not parts:
+            return True
+        version = state.resource.metadata.resource_version
+        patch = {"metadata": {"resourceVersion": version}, "status": parts}
+        ctx.term.require()
+        try:
+            raw = await ctx.kube.patch(ENINODE, state.name, patch, subresource="status", field_manager=FIELD_MANAGER)
+        except KubeConflict:
+            ctx.metrics.wrote(ENINODE.kind, "conflict")
+            await self._refresh()
+            return False
+        except KubeNotFound:
+            ctx.metrics.wrote(ENINODE.kind, "gone")
+            return False
+        except KubeError as error:
+            self._failed(error)
+            return False
+        ctx.metrics.wrote(ENINODE.kind, "ok")
+        state.troubles.worked(_KEY)
+        state.take(decode(raw, ENINode), ctx.now())
+        return True
+
+    async def _refresh(self) -> None:
+        """The version that we lost against; the watch may bring it later, but we wait for nobody."""
+        ctx, state = self._ctx, self._state
+        try:
+            state.take(decode(await ctx.kube.get(ENINODE, state.name), ENINode), ctx.now())
+        except KubeNotFound:
+            return
+        except KubeError as error:
+            self._failed(error)
+
+    def _failed(self, error: KubeError) -> None:
+        ctx, state = self._ctx, self._state
+        ctx.metrics.wrote(ENINODE.kind, error.reason)
+        state.troubles.failed(_KEY, error, ctx.now(), ctx.rng)
+        _log.warning("status not written", node=state.name, reason=error.reason, why=str(error))

@@ -1,0 +1,94 @@
+"""What does not work for one node now: per kind of action, why, since when, and when it may be tried again.
+
+Pure bookkeeping with times passed in. Trouble with one ENI or one subnet holds back only actions on that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from random import Random
+
+from enitide_api.errors import EnitideError, Retry
+from enitide_api.reasons import Reason
+from enitide_ipam.model import (
+    Action,
+    CreateInterface,
+    FinishOrUndoPending,
+    Reread,
+)
+from enitide_kube.backoff import Backoff
+
+Key = tuple[str, str]
+
+_LATER = Backoff(base_s=1.0, cap_s=60.0)
+_NEVER = Backoff(base_s=30.0, cap_s=600.0)  # it will not help, but the world changes under us
+
+
+def key_of(action: Action) -> Key:
+    """What an action's failure says something about: the kind of action on one ENI, or in one subnet."""
+    if isinstance(action, CreateInterface):
+        return ("CreateInterface", action.subnet_id)
+    if isinstance(action, FinishOrUndoPending):
+        return ("FinishOrUndoPending", action.intent.token)
+    if isinstance(action, Reread):
+        return ("Reread", "")
+    return (type(action).__name__, action.eni_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """`until`: not before then again (Unix seconds); None while a retry is under way inside the gateway."""
+
+    reason: Reason
+    message: str
+    failures: int
+    until: float | None
+
+
+class Troubles:
+    """One node's troubles by key."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[Key, Trouble] = {}
+
+    def failed(self, key: Key, error: EnitideError, now: float, rng: Random) -> float:
+        """It failed; returns when it may be tried again (Unix seconds)."""
+        before = self._by_key.get(key)
+        failures = (before.failures if before else 0) + 1
+        backoff = _NEVER if error.retry is Retry.NEVER else _LATER
+        until = now + backoff.delay_s(failures, rng)
+        self._by_key[key] = Trouble(error.reason, str(error), failures, until)
+        return until
+
+    def waiting(self, key: Key, error: EnitideError) -> None:
+        """The gateway waits this out; nothing is to be held back by it."""
+        before = self._by_key.get(key)
+        self._by_key[key] = Trouble(error.reason, str(error), before.failures if before else 0, None)
+
+    def worked(self, key: Key) -> None:
+        """It works (again)."""
+        self._by_key.pop(key, None)
+
+    def holds(self, key: Key, now: float) -> bool:
+        """Whether it is too early to try again."""
+        trouble = self._by_key.get(key)
+        return trouble is not None and trouble.until is not None and now < trouble.until
+
+    def next_at(self, now: float) -> float | None:
+        """When the next hold ends."""
+        return min((t.until for t in self._by_key.values() if t.until is not None and t.until > now), default=None)
+
+    def prune(self, wanted: Collection[Key], now: float) -> None:
+        """Drop what nothing wants any more and nothing holds back."""
+        for key, trouble in tuple(self._by_key.items()):
+            if trouble.until is not None and trouble.until <= now and key not in wanted:
+                del self._by_key[key]
+
+    def worst(self) -> Trouble | None:
+        """The one to tell of: the most failures; None without any."""
+        return max(self._by_key.values(), key=lambda each: (each.failures, each.reason), default=None)
+
+    def clear(self) -> None:
+        """A new instance, or a new term."""
+        self._by_key.clear()
