@@ -58,7 +58,9 @@ class Filling:
         eni_subnets: Mapping[str, str],
         subnets: Iterable[SubnetView],
         per_eni: int,
+        budget: int | None,
     ) -> None:
+        """`budget`: how many addresses the node may still take (maxAllocate), None without bound."""
         self._instance = instance
         self._class = class_
         self._free = dict(capacity.free_by_eni)
@@ -66,6 +68,8 @@ class Filling:
         self._eni_subnets = eni_subnets
         self._subnets = {subnet.id: subnet for subnet in subnets}
         self._per_eni = per_eni
+        self._budget = budget
+        self.gained = 0
         self.requests: list[Request] = []
         self.new: list[NewInterface] = []
         self.refused: list[Refused] = []
@@ -105,7 +109,9 @@ class Filling:
         """One new ENI; how many of `count` it brings, 0 if no subnet will have it."""
         place = self._places[0]
         own = primary_serves(place, self._class.interfaces)
-        secondary = min(self._per_eni, count - (own and not prefixes))
+        secondary = min(self._per_eni, count - (own and not prefixes), self._allowed(own, prefixes=prefixes))
+        if secondary < (0 if own and not prefixes else 1):
+            return 0
         choice = self._choose(secondary, prefixes=prefixes)
         if choice.subnet is None:
             self.refused.append(Refused(choice.reason or Reason.NO_ELIGIBLE_SUBNET, choice.message))
@@ -114,7 +120,14 @@ class Filling:
         self._places.pop(0)
         self.new.append(NewInterface(place, choice.subnet, secondary, prefixes, own))
         self._debit(choice.subnet.id, secondary, prefixes=prefixes, own=1)
+        self.gained += own
         return secondary + (own and not prefixes)
+
+    def _allowed(self, own: bool, *, prefixes: bool) -> int:
+        """Singles or /28s on a new ENI within the budget, its own address counted first; below 0: not even that."""
+        if self._budget is None:
+            return self._per_eni
+        return (self._budget - self.gained - own) // (PREFIX_SIZE if prefixes else 1)
 
     def _choose(self, secondary: int, *, prefixes: bool) -> SubnetChoice:
         selector = self._class.interfaces.subnet_selector
@@ -122,6 +135,7 @@ class Filling:
         return choose(self._subnets.values(), self._instance, selector, **counts)
 
     def _debit(self, subnet_id: str, count: int, *, prefixes: bool, own: int = 0) -> None:
+        self.gained += count * (PREFIX_SIZE if prefixes else 1)
         subnet = self._subnets[subnet_id]
         whole = subnet.whole_prefixes
         if prefixes and whole is not None:

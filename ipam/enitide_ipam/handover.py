@@ -2,8 +2,10 @@
 
 Operator: asks (`reclaim`), moves what was yielded out of `interfaces` (`accept`: only to be written with the
 resourceVersion it was read at), then unassigns (`unassign`), then forgets (`still_releasing`). Agent: chooses what to
-yield (`choose`), and takes back (`may_use_again`) only what the reply to its own write, itself carrying the
-resourceVersion it rests on, still shows as published. `tests/sim/test_handover_model.py` explores every interleaving.
+yield (`choose`), journals it, and keeps it out of use until its own write of spec.yielded, which carries the
+resourceVersion it rests on, is accepted without it; it may be used again if that reply still shows it as published.
+Not earlier even for what has left: EC2 may give the same address again, and a stale entry in spec.yielded would then
+take it from a pod. `tests/sim/test_handover_model.py` explores every interleaving.
 """
 
 from __future__ import annotations
@@ -107,7 +109,11 @@ def without(interface: Interface, cidrs: Collection[str]) -> Interface:
 
 
 def unassign(releasing: Iterable[str], enis: Iterable[EniView]) -> tuple[Unassign, ...]:
-    """The calls for what stands in the ACCEPTED status.releasing and EC2 still shows; prefixes and singles apart."""
+    """The calls for what stands in the ACCEPTED status.releasing and EC2 still shows; prefixes and singles apart.
+
+    `releasing` must come from a reply to our own write or from a read that no cache answered: an old view of it may
+    name an address that has since left, come back and gone to a pod.
+    """
     leaving = frozenset(releasing)
     why = "yielded by the agent and no longer published"
     calls: list[Unassign] = []
@@ -132,7 +138,8 @@ def still_releasing(
     """What stays in status.releasing.
 
     A CIDR leaves once EC2 does not show it any more, by an Unassign reply (`unassigned`) or by a read asked for after
-    `accepted_at`: when the move was accepted, or the start of this process for what stood there before it.
+    `accepted_at`: when the move was accepted, or the start of this process for what stood there before it, or
+    one call time-out after an Unassign with unknown outcome was sent: a call under way must not outlive the entry.
     """
     shown = {cidr for eni in enis for cidr in (*eni.addresses, *eni.prefixes)}
     known = asked_at is not None and asked_at >= accepted_at
@@ -186,12 +193,6 @@ def choose(units: Iterable[Idle], count: int) -> tuple[str, ...]:
                     chosen.append(unit.cidr)
                     count -= unit.size
     return tuple(chosen)
-
-
-def may_use_again(cidrs: Iterable[str], reply: ENINodeStatus) -> tuple[str, ...]:
-    """Of CIDRs taken out of `yielded`, those that the reply to that very write still shows in interfaces."""
-    shown = {cidr for each in reply.interfaces for cidr in (*each.addresses, *each.prefixes)}
-    return tuple(cidr for cidr in cidrs if cidr in shown)
 
 
 def _total(units: Iterable[Idle]) -> int:

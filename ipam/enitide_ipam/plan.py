@@ -217,7 +217,7 @@ def _fill(work: _Work) -> Plan:
     sheet = _place(work, count)
     actions = _requests(sheet, state)
     actions += [_create(work, new, number) for number, new in enumerate(sheet.new)]
-    return _explained(sheet, state, actions)
+    return _explained(sheet, state, work.limits, actions)
 
 
 def _place(work: _Work, count: int) -> Filling:
@@ -230,16 +230,15 @@ def _place(work: _Work, count: int) -> Filling:
         eni_subnets={eni.id: eni.subnet_id for eni in snapshot.enis},
         subnets=work.subnets,
         per_eni=work.limits.ipv4_per_interface - 1,
+        budget=None if state.marks.maximum is None else state.marks.maximum - state.expected,
     )
     groups = work.groups
     no_groups = Refused(groups.reason, groups.message) if groups.reason is not None else None
-    singles = count
     if may_use_prefixes(work.limits, snapshot.class_):
-        whole, singles = tide.prefixes_and_singles(count, state.expected, state.marks.maximum)
-        left = sheet.place(whole, prefixes=True, may_create=no_groups)
-        singles = count - PREFIX_SIZE * (whole - left) if left else singles
-    if singles > 0:
-        sheet.place(singles, prefixes=False, may_create=no_groups)
+        whole, _ = tide.prefixes_and_singles(count, state.expected, state.marks.maximum)
+        sheet.place(whole, prefixes=True, may_create=no_groups)
+    if sheet.gained < count:
+        sheet.place(count - sheet.gained, prefixes=False, may_create=no_groups)
     return sheet
 
 
@@ -287,20 +286,20 @@ def _create(work: _Work, new: NewInterface, number: int) -> CreateInterface:
     )
 
 
-def _explained(sheet: Filling, state: Tide, actions: list[Action]) -> Plan:
+def _explained(sheet: Filling, state: Tide, limits: InstanceLimits, actions: list[Action]) -> Plan:
     """The plan, waiting for a reason only if it leaves the node below its low tide."""
-    reached = state.expected + sum(_brings(action) for action in actions)
-    reached += sum(new.own for new in sheet.new)
     message = "; ".join(dict.fromkeys(each.message for each in sheet.refused))
-    if reached >= state.marks.low or not sheet.refused:
+    if state.expected + sheet.gained >= state.marks.low:
         return Plan(tuple(actions), None, message)
+    if not sheet.refused:  # every slot is filled by this very plan
+        return Plan(tuple(actions), Reason.AT_CAPACITY, capacity_sentence(state, limits))
     return Plan(tuple(actions), sheet.refused[-1].reason, message)
 
 
 def capacity_sentence(state: Tide, limits: InstanceLimits) -> str:
     """Why the node cannot have more; no number that changes with every pod."""
     maximum = state.marks.maximum
-    if maximum is not None and state.expected >= maximum:
+    if maximum is not None and maximum <= state.expected + state.room:
         return f"maxAllocate {maximum} is reached"
     return f"all {state.capacity.slots} address slots of this {limits.type} are taken"
 

@@ -91,18 +91,12 @@ class Pool:
         if _older(version, self._version):
             return ()
         status = _of_instance(status, self._instance_id)
-        published = {cidr for each in status.interfaces for cidr in (*each.addresses, *each.prefixes)}
-        yielded = tuple(cidr for cidr in self._yielded if cidr in published)
-        records: list[Record] = []
-        if status != self._status:
-            records.append(Published(status, version))
-        if yielded != self._yielded:
-            records.append(Yielded(yielded, version))
-        changed = bool(records)
-        self._status, self._version, self._yielded = status, version, yielded
-        if changed:
-            self._publish()
-        return (*records, *self._drop_vanished_reservations(now))
+        self._version = version
+        if status == self._status:
+            return ()
+        self._status = status
+        self._publish()
+        return (Published(status, version), *self._drop_vanished_reservations(now))
 
     def adopt_yielded(self, cidrs: Iterable[str], version: str) -> tuple[Record, ...]:
         """At start: what our own spec.yielded says is out of use, whatever the journal knows."""
@@ -293,11 +287,12 @@ class Pool:
         return self._set_yielded((*self._yielded, *chosen), self._version)
 
     def yielded(self) -> tuple[str, ...]:
-        """What spec.yielded should say now: what is out of use, up to the count that is asked for."""
+        """What spec.yielded should say now: what is out of use and published, up to the count that is asked for."""
         left = self._reclaim()
+        published = self.stock.published()
         listed: list[str] = []
         for cidr in self._yielded:
-            if size(cidr) <= left:
+            if cidr in published and size(cidr) <= left:
                 listed.append(cidr)
                 left -= size(cidr)
         return tuple(listed)
@@ -307,15 +302,13 @@ class Pool:
     ) -> tuple[Record, ...]:
         """The write of `written` as spec.yielded was accepted with this reply.
 
-        What it no longer lists and the reply still publishes may be used again.
+        What it no longer lists may be used again if the reply still publishes it, and is forgotten if not.
         """
-        taken_back = [cidr for cidr in self._yielded if cidr not in written]
-        back = handover.may_use_again(taken_back, _of_instance(reply, self._instance_id))
-        records = self._set_yielded(tuple(cidr for cidr in self._yielded if cidr not in back), version)
-        return (*records, *self.apply_status(reply, version, now))
+        records = self._set_yielded(tuple(cidr for cidr in self._yielded if cidr in written), version)
+        return (*self.apply_status(reply, version, now), *records)
 
     def out_of_use(self) -> tuple[str, ...]:
-        """Every CIDR that is yielded or being taken back."""
+        """Every CIDR that is yielded, gone with our own write still to say so, or being taken back."""
         return self._yielded
 
     def _reclaim(self) -> int:

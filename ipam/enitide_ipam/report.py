@@ -40,12 +40,20 @@ def decide(state: ReportState, wanted: ENINodeSpec, status: ENINodeStatus, now: 
         return Decision(write_now=True, why="registration", due_at=None)
     if written == wanted:
         return Decision(write_now=False, why="", due_at=None)
-    if written.yielded != wanted.yielded:
+    if _answers(written.yielded, wanted.yielded, status):
         return Decision(write_now=True, why="reclaim", due_at=None)
     if is_deficit(wanted.demand, status) and not is_deficit(written.demand, status):
         return Decision(write_now=True, why="deficit", due_at=None)
     due_at = state.written_at + state.interval_s
     return Decision(write_now=due_at <= now, why="interval", due_at=due_at)
+
+
+def _answers(written: tuple[str, ...], wanted: tuple[str, ...], status: ENINodeStatus) -> bool:
+    """Something new is yielded, or taken back; to strike what has left can wait."""
+    published = {cidr for each in status.interfaces for cidr in (*each.addresses, *each.prefixes)}
+    return any(cidr not in written for cidr in wanted) or any(
+        cidr in published and cidr not in wanted for cidr in written
+    )
 
 
 def is_deficit(demand: Demand, status: ENINodeStatus) -> bool:
