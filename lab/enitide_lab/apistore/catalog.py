@@ -44,15 +44,16 @@ class Catalog:
         """Where its objects lie."""
         return self.tables[rtype.table]
 
-    def register(self, rtype: ResourceType) -> None:
-        """It is served from now on, or in this new form."""
+    def register(self, rtype: ResourceType, version: int) -> None:
+        """It is served from now on, or in this new form. A new table's history begins at `version`."""
         kind = rtype.kind
         for old in [t for t in self._types.values() if t.table == rtype.table and t.kind != kind and not t.view]:
             if not rtype.view:
                 del self._types[old.kind.group, old.kind.version, old.kind.plural]
         self._types[kind.group, kind.version, kind.plural] = rtype
         if rtype.table not in self.tables:
-            self.tables[rtype.table] = Table(self._ring, namespaced=kind.namespaced)
+            table = self.tables[rtype.table] = Table(self._ring, namespaced=kind.namespaced)
+            table.floor = version  # as a real API server's watch cache, it knows nothing older than itself
 
     def unregister(self, rtype: ResourceType) -> None:
         """It is served no more; its watches end."""

@@ -58,13 +58,13 @@ class Store:
         self._monotonic = monotonic
         self._uid = uid_source
         self._rng = rng or Random()  # noqa: S311  names, not secrets
-        self._rv = 1
+        self._rv = 100  # so that there are versions too old for anyone, as on any cluster
         self.catalog = Catalog(ring)
         self._pages = Pages()
         self.owners = Owners()
         self._deletion = Deletion(self)
         for rtype in (*builtin_types(), crd.CRD_TYPE):
-            self.catalog.register(rtype)
+            self.catalog.register(rtype, self._rv)
         for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
             self.create(self.type_of(NAMESPACE), "", {"metadata": {"name": name}})
 
@@ -288,7 +288,7 @@ class Store:
             return stored if old is None else reversioned(stored, old.rv)
         self.next_version()
         if served is not None:
-            self.catalog.register(served)
+            self.catalog.register(served, self._rv)
         if old is not None:
             self.owners.gone(old)
         self.owners.born(rtype.table, stored)
