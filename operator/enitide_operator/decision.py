@@ -122,7 +122,8 @@ def _reclaim(snapshot: NodeSnapshot, state: Tide | None, now: float) -> tuple[fl
 
 def _released(wanted: ENINodeStatus, snapshot: NodeSnapshot, endpoints: tuple[EndpointRecord, ...]) -> ENINodeStatus:
     """`wanted`, with yielded CIDRs that were asked for moved from interfaces to releasing."""
-    in_use = [address for record in endpoints for address in record.addresses]
+    # the tide and the hand-over speak of IPv4; a pod's IPv6 address follows its IPv4 address
+    in_use = [address for record in endpoints for address in record.addresses if ":" not in address]
     accepted = handover.accept(wanted, snapshot.yielded, wanted.reclaim, in_use)
     if accepted is None:
         return wanted
