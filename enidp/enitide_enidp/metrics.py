@@ -1,0 +1,68 @@
+"""The agent's metrics: counted where things happen, or read when Prometheus asks; labels are reasons and states."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from enitide_enidp.core import Core
+from enitide_enidp.waits import Waits
+from enitide_ipam.rows import address_rows
+
+_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 20.0)
+
+
+class CallMetrics:
+    """CNI calls: how long by command, how many by command and CNI code (0: success)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.seconds = Histogram(
+            "enitide_cni_seconds",
+            "Duration of CNI calls in the agent.",
+            ["command"],
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        self.calls = Counter(
+            "enitide_cni_calls", "CNI calls by command and CNI code.", ["command", "code"], registry=registry
+        )
+
+
+class StateCollector(Collector):
+    """What stands in pool, datapath and passes at this moment."""
+
+    def __init__(self, waits: Waits, core: Callable[[], Core | None]) -> None:
+        self._waits = waits
+        self._core = core
+
+    def collect(self) -> Iterable[Metric]:
+        """One family after the other; nothing of the core before there is one."""
+        waits = GaugeMetricFamily("enitide_agent_waits", "What the agent waits for, by reason.", labels=["reason"])
+        for reason, count in Tally(wait.reason for wait in self._waits.all()).items():
+            waits.add_metric([reason], count)
+        yield waits
+        core = self._core()
+        if core is not None:
+            yield from _of_core(core)
+
+
+def _of_core(core: Core) -> Iterable[Metric]:
+    addresses = GaugeMetricFamily("enitide_addresses", "Addresses of this node by state.", labels=["state"])
+    for state, count in Tally(row.state for row in address_rows(core.memory.pool)).items():
+        addresses.add_metric([state], count)
+    yield addresses
+    yield GaugeMetricFamily("enitide_endpoints", "Wired pods.", value=len(core.endpoints.live))
+    yield GaugeMetricFamily(
+        "enitide_interfaces_ready", "ENIs whose device is as wanted.", value=len(core.outcome.ready)
+    )
+    undone = CounterMetricFamily("enitide_foreign_configuration_undone", "What the system configured on our ENIs.")
+    undone.add_metric([], core.undone.total())
+    yield undone
+    drops = CounterMetricFamily("enitide_drops", "Packets that the datapath dropped, by reason.", labels=["reason"])
+    for reason, packets in core.datapath.drops().items():
+        drops.add_metric([reason.name], packets)
+    yield drops
