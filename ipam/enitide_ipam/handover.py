@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import msgspec
 
 from enitide_api.resources import ENINodeStatus, Interface, Reclaim, ReleasePolicy, seconds
-from enitide_ipam.addresses import expand, is_prefix, parse, size
+from enitide_ipam.addresses import expand, is_prefix, parse, size, text
 from enitide_ipam.model import EniView, Unassign
 from enitide_ipam.stamps import stamp, unix
 from enitide_ipam.tide import Levels, excess, give_back
@@ -83,12 +83,12 @@ def accept(
     """
     left = wanted.count if wanted is not None else 0
     published = {cidr for each in status.interfaces for cidr in (*each.addresses, *each.prefixes)}
-    busy = {parse(address) for address in in_use}
+    busy = frozenset(in_use)  # as texts: what an agent writes is not parsed, only compared
     moved: list[str] = []
     for cidr in yielded:
         if cidr not in published or cidr in moved or size(cidr) > left:
             continue
-        if any(address in busy for address in expand(cidr)):
+        if any(text(address) in busy for address in expand(cidr)):
             continue
         moved.append(cidr)
         left -= size(cidr)

@@ -298,13 +298,14 @@ class Pool:
         return tuple(listed)
 
     def yielded_written(
-        self, written: Collection[str], reply: ENINodeStatus, version: str, now: float
+        self, listed: Collection[str], reply: ENINodeStatus, version: str, now: float
     ) -> tuple[Record, ...]:
-        """The write of `written` as spec.yielded was accepted with this reply.
+        """Our own write of spec was accepted; `listed` is spec.yielded and `reply` the status as the REPLY shows them.
 
-        What it no longer lists may be used again if the reply still publishes it, and is forgotten if not.
+        What it no longer lists may be used again if the reply still publishes it, and is forgotten if not. Never pass
+        what was meant to be written: an earlier write whose reply was lost may have listed more.
         """
-        records = self._set_yielded(tuple(cidr for cidr in self._yielded if cidr in written), version)
+        records = self._set_yielded(tuple(cidr for cidr in self._yielded if cidr in listed), version)
         return (*self.apply_status(reply, version, now), *records)
 
     def out_of_use(self) -> tuple[str, ...]:

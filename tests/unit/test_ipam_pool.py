@@ -449,7 +449,7 @@ def image(pool: Pool) -> tuple[object, ...]:
     ledger = pool.ledger
     return (
         dict(ledger.held), dict(ledger.cooling), dict(ledger.tombstones), dict(ledger.by_owner), pool.out_of_use(),
-        pool.interfaces(), states(pool), pool.demand(100.0).in_use, pool.endpoints(),
+        pool.interfaces(), states(pool), pool.demand(10.0).in_use, pool.endpoints(),
     )  # fmt: skip
 
 
