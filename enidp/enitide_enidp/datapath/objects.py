@@ -9,7 +9,7 @@ from enitide_api.errors import DatapathFailed
 
 OVERRIDE = "ENITIDE_BPF_DIR"
 ENTRY, SETS = "entry.bpf.o", ("pod.bpf.o", "eni.bpf.o")
-_PACKAGED = Path(__file__).parent / "objects"
+_PACKAGED = Path(__file__).parent / "compiled"
 _CHECKOUT = Path(__file__).parents[3] / "build" / "bpf"
 
 
