@@ -169,7 +169,7 @@ class Reporter:
         self.writes += 1
         self._written, self._written_at = wanted, asyncio.get_running_loop().time()
         _log.debug("reported", why=why, demand=msgspec.to_builtins(wanted.demand))
-        self._take_reply(wanted, reply)
+        self._take_reply(reply)
 
     async def _create(self, wanted: ENINodeSpec) -> ENINode:
         body = resources.builtins(ENINode(metadata=Metadata(name=self._node), spec=wanted))
@@ -182,7 +182,7 @@ class Reporter:
             patch["metadata"] = {"resourceVersion": self._version}
         return decode(await self._kube.patch(ENINODE, self._node, patch, field_manager=FIELD_MANAGER))
 
-    def _take_reply(self, wanted: ENINodeSpec, reply: ENINode) -> None:
+    def _take_reply(self, reply: ENINode) -> None:
         version = reply.metadata.resource_version
         self.status = reply.status if reply.status.instance_id == self._instance.id else ENINodeStatus()
         self._version = version

@@ -64,7 +64,7 @@ def get_link(name: str) -> bytes:
 def new_veth(name: str, mac: bytes, peer: str, peer_mac: bytes, *, namespace_fd: int, mtu: int) -> bytes:
     """Create a pair whose other end appears in `namespace_fd`, both down (an up peer is ENOTCONN).
 
-    Explicit MACs keep udev from changing them after the pod's permanent neighbour was set. EEXIST if either name is taken.
+    Explicit MACs keep udev from changing them after the pod's permanent neighbour was set. EEXIST if a name is taken.
     """
     one_queue = codec.u32(_IFLA_TX_QUEUES, 1) + codec.u32(_IFLA_RX_QUEUES, 1) + codec.u32(facts.IFLA_MTU, mtu)
     other = (

@@ -61,7 +61,9 @@ def host_route(address: IPAddress, ifindex: int) -> Route:
 
 def create(host: RouteSocket, wiring: PodWiring, namespace: Namespace) -> int:
     """The pair, both ends down; the host side's ifindex. A leftover of the same name is replaced."""
-    request = build.new_veth(wiring.host_name, wiring.host_mac, wiring.ifname, wiring.pod_mac, namespace.fd, wiring.mtu)
+    request = build.new_veth(
+        wiring.host_name, wiring.host_mac, wiring.ifname, wiring.pod_mac, namespace_fd=namespace.fd, mtu=wiring.mtu
+    )
     number = host.numbers([request])[0]
     if number == errno.EEXIST and (leftover := host.link(wiring.host_name)) is not None:
         host.run([build.delete_link(facts.parse_link(leftover).ifindex)], f"remove leftover {wiring.host_name}")

@@ -3,7 +3,8 @@
 A secondary ENI is wholly ours: up, its own address as /32 (no connected route, hence nothing in `main`), a table with
 its gateway and a default route, one rule for packets marked with its number and one for its own address. The primary
 ENI (card 0, index 0) stays the system's: it gets a table and a mark rule for the pods on it, loose rp_filter, and
-nothing else. `rp_filter` 2 stands on every ENI: with 1 the node drops replies to pods whose peer lies behind another ENI.
+nothing else. `rp_filter` 2 stands on every ENI: with 1 the node drops replies to pods whose peer lies behind another
+ENI.
 """
 
 from __future__ import annotations
