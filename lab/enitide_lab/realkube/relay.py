@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from enitide_lab.realkube.netns import inside
@@ -24,9 +25,11 @@ class Relay:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._door = inside(netns, lambda: socket.create_server((address, port), family=family))
         self._target = target
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._stop: Callable[[], object] = lambda: None
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="relay", daemon=True)
         self._thread.start()
+        self._started.wait()
 
     @property
     def port(self) -> int:
@@ -37,21 +40,16 @@ class Relay:
     def close(self) -> None:
         """End every connection and stop listening. Safe to repeat."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._stop()
             self._thread.join()
 
-    def _run(self) -> None:
-        loop = self._loop
-        server = loop.run_until_complete(asyncio.start_server(self._carry, sock=self._door))
-        try:
-            loop.run_forever()
-        finally:
-            server.close()
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            loop.close()
+    async def _serve(self) -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = lambda: loop.call_soon_threadsafe(ended.set)
+        server = await asyncio.start_server(self._carry, sock=self._door)
+        self._started.set()
+        await ended.wait()
+        server.close()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -61,8 +59,6 @@ class Relay:
             return
         try:
             await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
-        except asyncio.CancelledError:  # only `close` cancels, and then nobody waits for this task's outcome
-            return
         finally:
             writer.close()
             far_writer.close()
