@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.kube_contract import WIDGET, create_crd, until_exists, widget_crd
-from support.processes import started_until
+from support.started import started_until
 
 from enitide_api.errors import KubeError, KubeNotFound
 from enitide_kube.client import HttpKube

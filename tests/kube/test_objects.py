@@ -176,8 +176,8 @@ async def test_a_patch_that_carries_a_stale_version_is_a_conflict_and_changes_no
     assert int(fresh) > int(old)
     with pytest.raises(KubeConflict):
         await kube.patch(WIDGET, name, {"metadata": {"resourceVersion": old}, "spec": {"size": 7}})
+    stale = {"metadata": {"resourceVersion": old}, "status": {"phase": "x"}}
     with pytest.raises(KubeConflict):
-        stale = {"metadata": {"resourceVersion": old}, "status": {"phase": "x"}}
         await kube.patch(WIDGET, name, stale, subresource="status")
     assert decoded(await kube.get(WIDGET, name))["spec"]["size"] == 6
 
@@ -252,8 +252,8 @@ async def test_a_finalizer_holds_a_deleted_object_until_it_is_taken_away(kube, n
     await kube.delete(WIDGET, name)
     held = decoded(await kube.get(WIDGET, name))
     assert held["metadata"]["deletionTimestamp"]
+    more = ["contract.enitide.io/hold", "contract.enitide.io/more"]
     with pytest.raises(KubeInvalid):
-        more = ["contract.enitide.io/hold", "contract.enitide.io/more"]
         await kube.patch(WIDGET, name, {"metadata": {"finalizers": more}})
     await kube.patch(WIDGET, name, {"metadata": {"finalizers": None}})
     with pytest.raises(KubeNotFound):

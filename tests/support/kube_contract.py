@@ -154,7 +154,9 @@ async def create_crd(kube, definition):
     kind = Kind(group, definition["spec"]["versions"][0]["name"], names["kind"], names["plural"], namespaced=False)
 
     async def established():
-        conditions = decoded(await kube.get(CRD, definition["metadata"]["name"])).get("status", {}).get("conditions", [])
+        conditions = (
+            decoded(await kube.get(CRD, definition["metadata"]["name"])).get("status", {}).get("conditions", [])
+        )
         return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
     async def served():
