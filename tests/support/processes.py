@@ -1,4 +1,4 @@
-"""The strict EC2, the embedded API server and operators as real processes on loopback, for tests that stop and kill them.
+"""The strict EC2, the embedded API server and operators as real processes on loopback, to be stopped and killed.
 
 Everything started here is ended here, by the process objects themselves. Waiting is for conditions, with a bound.
 """
@@ -20,6 +20,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
 from enitide_api.crds import definitions
 from enitide_api.errors import KubeNotFound
 from enitide_api.resources import ENINode, decode
@@ -29,6 +30,7 @@ from enitide_lab.ec2server.control import Control
 
 REGION = "us-west-2"
 ZONE = "us-west-2a"
+TEST_KEY = "AKIAENITIDETEST"
 
 
 class NeverHappened(AssertionError):
@@ -91,8 +93,8 @@ class Stage:
     ground: Ground
     operators: list[Operator] = field(default_factory=list)
 
-    def start_operator(self, name: str, *flags: str, env: dict[str, str] | None = None) -> Operator:
-        """`enitide operator`, logging to a file."""
+    def start_operator(self, name: str, *flags: str) -> Operator:
+        """`enitide operator`, logging to a file. Its name is its access key too, so that EC2's log tells who called."""
         log = self.directory / f"{name}.log"
         command = [sys.executable, "-c", "from enitide_api.cli import main; main()", "operator", "--identity", name]
         command += [
@@ -108,7 +110,7 @@ class Stage:
         command += ["--cluster-name", "stage", "--log-format", "json", *flags]
         with log.open("wb") as out:
             process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, env=aws_environment() | (env or {})
+                command, stdout=out, stderr=subprocess.STDOUT, env=aws_environment() | {"AWS_ACCESS_KEY_ID": name}
             )
         operator = Operator(name, process, log)
         self.operators.append(operator)
@@ -170,6 +172,11 @@ class Stage:
         filters = [{"Name": "attachment.instance-id", "Values": [instance]}]
         return list(self.ec2.describe_network_interfaces(Filters=filters)["NetworkInterfaces"])
 
+    def mutations_by(self, operator: str) -> list[dict[str, Any]]:
+        """Mutating calls that reached EC2 from one operator, oldest first."""
+        recent = self.control.calls(last=5000)["recent"]
+        return [each for each in recent if each["caller"] == operator and not each["verb"].startswith("Describe")]
+
     def detached(self) -> list[dict[str, Any]]:
         """ENIs that hang on nothing."""
         filters = [{"Name": "status", "Values": ["available"]}]
@@ -180,7 +187,7 @@ def aws_environment() -> dict[str, str]:
     """The environment for whoever calls the strict EC2."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "ENITIDE_"))}
     return kept | {
-        "AWS_ACCESS_KEY_ID": "AKIAENITIDETEST",
+        "AWS_ACCESS_KEY_ID": TEST_KEY,
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
@@ -196,11 +203,11 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
         python = [sys.executable, "-m"]
         with (directory / "ec2.log").open("wb") as log:
             command = [*python, "enitide_lab.ec2server", "--region", REGION]
-            ec2 = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+            ec2 = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)  # noqa: ASYNC220
         processes.append(ec2)
         with (directory / "apiserver.log").open("wb") as log:
             command = [*python, "enitide_lab.apiserver", "--kubeconfig-out", str(kubeconfig)]
-            processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log))  # noqa: ASYNC220
         assert ec2.stdout is not None
         line = await asyncio.to_thread(ec2.stdout.readline)
         url = "http://" + json.loads(line)["listen"]
@@ -209,7 +216,7 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
             "ec2",
             endpoint_url=url,
             region_name=REGION,
-            aws_access_key_id="AKIAENITIDETEST",
+            aws_access_key_id=TEST_KEY,
             aws_secret_access_key="test",
             config=Config(retries={"total_max_attempts": 1}),
         )
