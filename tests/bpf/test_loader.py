@@ -203,7 +203,8 @@ def test_an_object_the_verifier_refuses_shows_its_log(
         'char LICENSE[] SEC("license") = "GPL";\n'
     )
     bpf = objects.Path(__file__).parents[2] / "bpf"
-    clang = ["clang", "-O2", "-g", "-target", "bpf", f"-I{bpf}", "-idirafter", "/usr/include/x86_64-linux-gnu"]
+    asked = subprocess.run(["cc", "-print-multiarch"], check=True, capture_output=True, text=True, timeout=60)
+    clang = ["clang", "-O2", "-g", "-target", "bpf", f"-I{bpf}", "-idirafter", f"/usr/include/{asked.stdout.strip()}"]
     subprocess.run([*clang, "-c", str(source), "-o", str(built / "pod.bpf.o")], check=True, timeout=60)
     monkeypatch.setenv(objects.OVERRIDE, str(built))
     with pytest.raises(DatapathFailed, match=r"(?s)verifier log.*invalid access to packet"):

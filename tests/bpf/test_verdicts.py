@@ -191,6 +191,22 @@ def test_a_tagged_packet_of_a_pod_is_refused_and_one_from_the_wire_is_left_alone
     assert world.run(Hook.FROM_WIRE, packet, ifindex=world.eni1.ifindex).onward is Onward.STACK
 
 
+@pytest.mark.parametrize("checksum", [0xFEFE, 0xFEFF, 0xFF00, 0xFFFE, 0x0000, 0x0001], ids=hex)
+def test_the_ipv4_checksum_is_right_also_where_the_sum_carries_around(
+    node: tuple[World, Routing], checksum: int
+) -> None:
+    world, routing = node
+    ether = Ether(src=world.pod1.pod_mac.hex(":"), dst=mac("pod1").hex(":"))
+    base = IP(bytes(IP(src=str(world.pod1.ipv4), dst="10.9.0.7", id=0, len=28, proto=17))).chksum
+    header = IP(src=str(world.pod1.ipv4), dst="10.9.0.7", id=(base - checksum) % 0xFFFF, len=28, proto=17)
+    sent = bytes(ether / header / UDP())
+    sent = sent[:24] + checksum.to_bytes(2, "big") + sent[26:]
+    seen = world.run(Hook.FROM_POD, sent, ifindex=world.pod1.ifindex)
+    assert seen.onward is (Onward.WIRE if routing is Routing.DIRECT else Onward.STACK)
+    words = [int.from_bytes(seen.packet[i : i + 2], "big") for i in range(14, 34, 2)]
+    assert sum(words) % 0xFFFF == 0, "the ones' complement sum over the header is zero"
+
+
 def ipv4_frame(world: World) -> bytearray:
     ether = Ether(src=world.pod1.pod_mac.hex(":"), dst=mac("pod1").hex(":"))
     return bytearray(bytes(ether / IP(src=str(world.pod1.ipv4), dst="10.9.0.7") / UDP() / Raw(bytes(64))))
