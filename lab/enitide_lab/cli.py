@@ -44,6 +44,7 @@ def main() -> None:
 @click.option("--region", default="us-west-2", show_default=True, help="AWS region.")
 @click.option("--no-wait", is_flag=True, help="Return when all runs, before the nodes are ready.")
 def up(
+    *,
     name: str,
     nodes: int | None,
     types: tuple[str, ...],

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from enitide_api.errors import CniError, KubeConflict, KubeError, KubeExists
+from enitide_api.errors import CniError, KubeError, KubeNotFound
 from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
 from enitide_kube.backoff import Backoff
@@ -132,11 +132,14 @@ class NodeKubelet:
         patch = status.node_status(self._node, now, changed, reason, message)
         try:
             try:
+                await self._patch_status(patch)
+            except KubeNotFound:  # the first time, or somebody deleted it
                 await self._kube.create(NODE, status.new_node(self._node, self._region), field_manager=FIELD_MANAGER)
-            except (KubeExists, KubeConflict):
-                log.debug("registered already", node=self._node.name)
-            await self._kube.patch(NODE, self._node.name, patch, subresource="status", field_manager=FIELD_MANAGER)
+                await self._patch_status(patch)
         except KubeError as error:
             log.warning("the node's status is not told", node=self._node.name, reason=error.reason, error=str(error))
             return False
         return True
+
+    async def _patch_status(self, patch: dict[str, object]) -> None:
+        await self._kube.patch(NODE, self._node.name, patch, subresource="status", field_manager=FIELD_MANAGER)

@@ -1,4 +1,4 @@
-"""What `enitide lab status` says: gathered from the record, the kernel, EC2 and the API server; anything may be away."""
+"""What `enitide lab status` says: from the record, the kernel, EC2 and the API server, each of which may be away."""
 
 from __future__ import annotations
 
