@@ -154,9 +154,8 @@ async def create_crd(kube, definition):
     kind = Kind(group, definition["spec"]["versions"][0]["name"], names["kind"], names["plural"], namespaced=False)
 
     async def established():
-        conditions = (
-            decoded(await kube.get(CRD, definition["metadata"]["name"])).get("status", {}).get("conditions", [])
-        )
+        status = decoded(await kube.get(CRD, definition["metadata"]["name"])).get("status") or {}
+        conditions = status.get("conditions") or []
         return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
     async def served():
