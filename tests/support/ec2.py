@@ -1,4 +1,4 @@
-"""The strict EC2 for tests: a server in a thread of this process, its model in reach, and a small VPC built over the wire.
+"""The strict EC2 for tests: a server in a thread of this process, its model in reach, a small VPC built over the wire.
 
 `pytest_plugins = ["support.ec2"]` (or an import in a conftest) gives the fixtures `ec2_endpoint`, `ec2_model` and
 `ec2_ground`. Each test has an EC2 as new. Credentials are set for the length of the test, so that any AWS client of
@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+
 from enitide_lab.ec2model import EC2Model, Physics
 from enitide_lab.ec2model.limits import make_type
 from enitide_lab.ec2server.control import Control
@@ -125,3 +126,9 @@ def run_instance(client: Any, subnet: str, group: str, instance_type: str = "m5.
         **more,
     )
     return reply["Instances"][0]["InstanceId"]
+
+
+def interfaces_of(client: Any, instance: str) -> list[dict[str, Any]]:
+    """The ENIs of an instance, over the wire."""
+    filters = [{"Name": "attachment.instance-id", "Values": [instance]}]
+    return client.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
+
 from enitide_lab.ec2model import EC2Model, ModelError
 from enitide_lab.ec2model.types import Assigned, Attachment, NetworkInterface, Page, Subnet
 from support.ec2 import OTHER_ZONE, ZONE, Ground, run_instance
@@ -28,7 +29,9 @@ class Face(Protocol):
     def unassign(self, interface: str, **asked: Any) -> None: ...
     def assign_ipv6(self, interface: str, **asked: Any) -> Assigned: ...
     def unassign_ipv6(self, interface: str, **asked: Any) -> None: ...
-    def describe(self, *ids: str, filters: dict[str, list[str]] | None = None, **page: Any) -> Page[NetworkInterface]: ...
+    def describe(
+        self, *ids: str, filters: dict[str, list[str]] | None = None, **page: Any
+    ) -> Page[NetworkInterface]: ...
     def subnet(self, subnet: str) -> tuple[int, str]: ...
     def run(self, subnet: str, instance_type: str = "m5.large") -> str: ...
     def terminate(self, instance: str) -> None: ...
@@ -98,7 +101,6 @@ _ASSIGN = {
     "prefix_count": "Ipv4PrefixCount",
     "prefixes": "Ipv4Prefixes",
     "allow_reassignment": "AllowReassignment",
-    "dry": "DryRun",
 }
 _ASSIGN6 = {
     "count": "Ipv6AddressCount",
@@ -164,7 +166,7 @@ class WireFace:
         self._call("modify_network_interface_attribute", NetworkInterfaceId=interface, **params)
 
     def assign(self, interface: str, **asked: Any) -> Assigned:
-        params = {_ASSIGN[name]: value for name, value in asked.items() if name != "dry"}
+        params = {_ASSIGN[name]: value for name, value in asked.items()}
         reply = self._call("assign_private_ip_addresses", NetworkInterfaceId=interface, **params)
         return Assigned(
             reply["NetworkInterfaceId"],

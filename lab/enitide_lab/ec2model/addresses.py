@@ -128,9 +128,9 @@ class AddressMap:
         reserved = sorted(i for i in self._kept if not self._busy[i])[:count]
         if count > len(reserved) + self.whole:
             raise no_free_blocks()
-        chosen = reserved + [self._pop_whole() for _ in range(count - len(reserved))]
-        for index in chosen:
+        for index in reserved:
             self._fill(index)
+        chosen = reserved + [self._fill_whole() for _ in range(count - len(reserved))]
         return [self.base + index * BLOCK for index in chosen]
 
     def check_block(self, first: int) -> None:
@@ -243,11 +243,12 @@ class AddressMap:
         if now and now != FULL and (not was or was == FULL):
             heapq.heappush(self._broken, index)
 
-    def _pop_whole(self) -> int:
-        while True:
-            index = heapq.heappop(self._whole)
-            if not self._busy[index] | self._held[index]:
-                return index
+    def _fill_whole(self) -> int:
+        index = self._peek(self._whole, whole=True)
+        if index is None:
+            raise AssertionError("whole blocks are counted but none is found")
+        self._fill(index)
+        return index
 
     def _peek(self, heap: list[int], *, whole: bool) -> int | None:
         while heap:

@@ -124,7 +124,6 @@ class AttachmentVerbs(InterfaceVerbs):
         prefix_count: int = 0,
         prefixes: Sequence[str] = (),
         allow_reassignment: bool = False,
-        dry: bool = False,
     ) -> Assigned:
         """AssignPrivateIpAddresses; returns only what is new.
 
@@ -146,8 +145,6 @@ class AttachmentVerbs(InterfaceVerbs):
         if wish.slots + len(mine) + len(theirs) == 0:
             raise ModelError("MissingParameter", "Either addresses, prefixes or a count of them must be specified")
         self.require_slots(record, self._owner(record), wish, len(theirs))
-        if dry:
-            raise dry_run()
         taken = claim(record.subnet, wish)
         self.keep(record)
         for address, other in theirs.items():
@@ -172,7 +169,7 @@ class AttachmentVerbs(InterfaceVerbs):
         self.tell("unassigned", other, addresses=(address,))
 
     def unassign_private_ip_addresses(
-        self, interface_id: str, *, addresses: Sequence[str] = (), prefixes: Sequence[str] = (), dry: bool = False
+        self, interface_id: str, *, addresses: Sequence[str] = (), prefixes: Sequence[str] = ()
     ) -> None:
         """UnassignPrivateIpAddresses; all or nothing. InvalidParameterValue for the primary or what is not assigned."""
         self.advance()
@@ -184,8 +181,6 @@ class AttachmentVerbs(InterfaceVerbs):
             raise bad_value("The primary IP address of an interface may not be unassigned.")
         if not set(addresses) <= record.secondaries.keys() or not set(prefixes) <= record.prefixes.keys():
             raise bad_value(f"Some of the specified addresses are not assigned to interface {interface_id}")
-        if dry:
-            raise dry_run()
         self.keep(record)
         gone, blocks = tuple(dict.fromkeys(addresses)), tuple(dict.fromkeys(prefixes))
         give_back(record.subnet, gone, blocks)

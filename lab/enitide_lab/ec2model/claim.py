@@ -62,7 +62,7 @@ class Claim:
     def take(self, wish: Wish) -> None:
         """All of `wish`: prefixes first, so that this call's own single addresses never break the last whole block."""
         space = self.subnet.map
-        if wish.count + len(wish.named) > space.free:
+        if wish.count > space.free:
             raise no_free_addresses()
         if wish.prefix_count:
             self.prefixes += (f"{text(first)}/28" for first in space.take_blocks(wish.prefix_count))

@@ -11,7 +11,6 @@ from xml.etree import ElementTree as ET
 
 from enitide_lab.ec2model import listing
 from enitide_lab.ec2model.errors import bad_value
-from enitide_lab.ec2server.wire import NAMESPACE
 
 # verb: the list's element, the id's element within an item, the name of the ids' parameter, most per page
 PAGED: Mapping[str, tuple[str, str, str, int]] = {
@@ -19,7 +18,6 @@ PAGED: Mapping[str, tuple[str, str, str, int]] = {
     "DescribeSecurityGroups": ("securityGroupInfo", "groupId", "GroupId", 1000),
     "DescribeRouteTables": ("routeTableSet", "routeTableId", "RouteTableId", 100),
 }
-_Q = f"{{{NAMESPACE}}}"
 
 
 def cut_page(verb: str, body: bytes, form: Mapping[str, str]) -> tuple[bytes, int]:
@@ -35,16 +33,18 @@ def cut_page(verb: str, body: bytes, form: Mapping[str, str]) -> tuple[bytes, in
         next_token=form.get("NextToken"),
         most=most,
     )
-    ET.register_namespace("", NAMESPACE)
     root = ET.fromstring(body)  # noqa: S314 - moto's own reply, made in this process
-    container = root.find(_Q + list_name)
+    namespace, _, _ = root.tag[1:].partition("}")
+    ET.register_namespace("", namespace)
+    q = f"{{{namespace}}}"
+    container = root.find(q + list_name)
     if container is None:
         return body, 0
-    items = {item.findtext(_Q + id_name, ""): item for item in container.findall(f"{_Q}item")}
+    items = {item.findtext(q + id_name, ""): item for item in container.findall(f"{q}item")}
     page = listing.cut(items, items.get, window)
     container[:] = page.items
-    for stale in root.findall(f"{_Q}nextToken"):
+    for stale in root.findall(f"{q}nextToken"):
         root.remove(stale)
     if page.next_token is not None:
-        ET.SubElement(root, f"{_Q}nextToken").text = page.next_token
+        ET.SubElement(root, f"{q}nextToken").text = page.next_token
     return ET.tostring(root, encoding="utf-8", xml_declaration=True), len(page.items)

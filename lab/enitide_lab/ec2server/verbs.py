@@ -178,7 +178,6 @@ def assign_private_ip_addresses(context: Context, params: Params) -> Result:
         prefix_count=params.get("Ipv4PrefixCount", 0),
         prefixes=params.get("Ipv4Prefixes", []),
         allow_reassignment=params.get("AllowReassignment", False),
-        dry=params.get("DryRun", False),
     )
     return {
         "NetworkInterfaceId": made.interface_id,
@@ -193,7 +192,6 @@ def unassign_private_ip_addresses(context: Context, params: Params) -> Result:
         params["NetworkInterfaceId"],
         addresses=params.get("PrivateIpAddresses", []),
         prefixes=params.get("Ipv4Prefixes", []),
-        dry=params.get("DryRun", False),
     )
     return {}
 
