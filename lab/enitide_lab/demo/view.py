@@ -64,7 +64,8 @@ class Screen:
             self._live.update(picture(nodes))
             return
         line = " · ".join(
-            f"{n.name}{'' if n.ready else ' not ready'} {n.running}/{n.wanted} pods {n.provisioned} addresses {n.enis} ENIs"
+            f"{n.name}{'' if n.ready else ' not ready'} {n.running}/{n.wanted} pods "
+            f"{n.provisioned} addresses {n.enis} ENIs"
             f"{'' if n.reason in _QUIET else ' ' + n.reason}"
             for n in nodes
         )
