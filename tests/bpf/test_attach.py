@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.datapath.namespaces import Namespace, ifindex
 
-from enitide_api.errors import NetlinkFailed
+from enitide_api.errors import InterfaceAbsent, NetlinkFailed
 from enitide_enidp.datapath import Datapath, Eni, NodeConfig, attach, loader, syscalls, tcmessages, views
 from enitide_enidp.datapath.types import Hook
 
@@ -86,11 +86,35 @@ def test_the_messages_are_whole_and_run_in_a_batch_of_the_callers(datapath: Data
 
 
 def test_a_device_that_is_not_there_is_an_error_with_its_errno(datapath: Datapath) -> None:
-    with pytest.raises(NetlinkFailed, match="No such device"):
+    with pytest.raises(InterfaceAbsent, match="No such device"):
         datapath.attach_pod(4242)
-    with pytest.raises(NetlinkFailed, match="No such device"):
+    with pytest.raises(InterfaceAbsent, match="No such device"):
         datapath.attach_eni(Eni(4242, 1))
     datapath.detach_eni(4242)
+
+
+def test_a_device_that_has_gone_does_not_keep_the_others_from_repair(
+    datapath: Datapath, netlink: attach.Netlink
+) -> None:
+    repairs = datapath.reconcile_attachments({4242, ifindex("pod1")}, [])
+    assert "ifindex 4242 has gone: nothing to attach to" in repairs
+    assert len(programs(netlink, "pod1")) == 2
+
+
+def test_a_device_that_fails_does_not_keep_the_others_from_repair(
+    datapath: Datapath, netlink: attach.Netlink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, bad = datapath._attacher.repair_pod, ifindex("pod1")
+
+    def repair(device: int) -> list[str]:
+        if device == bad:
+            raise NetlinkFailed("no buffer")
+        return real(device)
+
+    monkeypatch.setattr(datapath._attacher, "repair_pod", repair)
+    with pytest.raises(NetlinkFailed, match="no buffer"):
+        datapath.reconcile_attachments({bad, ifindex("pod2")}, [])
+    assert len(programs(netlink, "pod2")) == 2
 
 
 def test_what_is_missing_on_a_pod_is_put_back_and_named(datapath: Datapath, netlink: attach.Netlink) -> None:

@@ -23,6 +23,8 @@ WORK = ROOT / "build" / "kernels"
 REPORT = ROOT / "build" / "results" / "kernels.xml"
 VIRTIOFSD = Path("/usr/lib/qemu/virtiofsd")
 BOUND_S = 420
+# A guest must not outlive this program, however that ends.
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 MEMORY_MIB = 1024
 # Every object and its maps; every pair of pods by both routings; what a pod may not send. The rest needs no old kernel.
 CHOSEN = "every_object or takes_over or crash or dies_at or reach_each_other or whole or spoofed or too_big or lost_pin"
@@ -46,7 +48,18 @@ def skip(reason: str) -> int:
 def qemu(kernel: Path, version: str, initrd: Path, fs_socket: Path) -> list[str]:
     """The command line; ports are files in `WORK`."""
     append = f"console=ttyS0 quiet panic=-1 reboot=t ENITIDE_TREE={ROOT} ENITIDE_KERNEL={kernel}"
-    command = ["qemu-system-x86_64", "-accel", "tcg,tb-size=128", "-M", "q35", "-cpu", "max", "-smp", "1"]
+    command = [
+        *DIES_WITH_US,
+        "qemu-system-x86_64",
+        "-accel",
+        "tcg,tb-size=128",
+        "-M",
+        "q35",
+        "-cpu",
+        "max",
+        "-smp",
+        "1",
+    ]
     command += ["-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-nographic", "-no-reboot"]
     command += ["-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on", "-numa", "node,memdev=memory"]
     command += ["-chardev", f"socket,id=tree,path={fs_socket}", "-device", "vhost-user-fs-pci,chardev=tree,tag=tree"]
@@ -78,7 +91,7 @@ def run(kernel: Path, version: str) -> int | None:
     with tempfile.TemporaryDirectory(prefix="enitide-guest-") as folder, (WORK / "host.log").open("wb") as log:
         fs_socket = Path(folder) / "fs"
         options = "source=/,cache=always,sandbox=chroot"
-        sharing = [str(VIRTIOFSD), f"--socket-path={fs_socket}", "-o", options, "--thread-pool-size=0"]
+        sharing = [*DIES_WITH_US, str(VIRTIOFSD), f"--socket-path={fs_socket}", "-o", options, "--thread-pool-size=0"]
         daemon = subprocess.Popen(sharing, stdout=log, stderr=log)
         try:
             if not wait_for(fs_socket.exists, 10):

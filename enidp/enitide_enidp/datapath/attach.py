@@ -15,7 +15,7 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-from enitide_api.errors import NetlinkFailed
+from enitide_api.errors import InterfaceAbsent, NetlinkFailed, NodeError
 from enitide_enidp.datapath import syscalls, tcmessages
 from enitide_enidp.datapath.types import Hook
 
@@ -29,6 +29,7 @@ _TCX = {Hook.FROM_WIRE: syscalls.TCX_INGRESS, Hook.TO_WIRE: syscalls.TCX_EGRESS}
 POD_HOOKS = (Hook.FROM_POD, Hook.TO_POD)
 ENI_HOOKS = (Hook.FROM_WIRE, Hook.TO_WIRE)
 _RECEIVE_BYTES = 1 << 16
+_LINK_ATTEMPTS = 10  # about 10 ms each
 
 
 class Netlink:
@@ -55,10 +56,10 @@ class Netlink:
         return [outcome[first + i] for i in range(len(batch))]
 
     def run(self, batch: list[bytes], what: str) -> None:
-        """Send all; the first failure is raised as `NetlinkFailed`."""
+        """Send all; the first failure is raised: `InterfaceAbsent` if the device is gone, else `NetlinkFailed`."""
         for number in self.batch(batch):
             if number:
-                raise NetlinkFailed(f"{what}: {os.strerror(number)}")
+                raise _failure(number, what)
 
     def filters(self, ifindex: int, parent: int) -> list[tcmessages.Filter]:
         """What hangs on one direction of a device, in the order it runs. No device or no clsact: nothing."""
@@ -73,6 +74,11 @@ class Netlink:
                     return sorted(found, key=lambda f: f.priority)
                 if kind == tcmessages.RTM_NEWTFILTER and (entry := tcmessages.parse_filter(body)) is not None:
                     found.append(entry)
+
+
+def _failure(number: int, what: str) -> NodeError:
+    leaf = InterfaceAbsent if number == errno.ENODEV else NetlinkFailed
+    return leaf(f"{what}: {os.strerror(number)}")
 
 
 def supports_tcx(program_fd: int) -> bool:
@@ -167,10 +173,7 @@ class Attacher:
         state = _link_state(pin)
         if state == (self._ids[hook], ifindex):
             return []
-        try:
-            fd = syscalls.create_link(self._entries[hook], ifindex, _TCX[hook])
-        except OSError as error:
-            raise NetlinkFailed(f"attach {hook.name.lower()} to ifindex {ifindex}: {error.strerror}") from error
+        fd = self._create_link(ifindex, hook)
         try:
             pin.unlink(missing_ok=True)
             syscalls.pin(fd, pin)
@@ -178,6 +181,18 @@ class Attacher:
             os.close(fd)
         was = "nothing hung there" if state is None else "the link there was dead or of another program"
         return [f"{hook.name.lower()} attached to ifindex {ifindex}: {was}"]
+
+    def _create_link(self, ifindex: int, hook: Hook) -> int:
+        """A new link. One whose pin was removed a moment ago is freed by the kernel in its own time: wait for that."""
+        attempts_left = _LINK_ATTEMPTS
+        while True:
+            attempts_left -= 1
+            try:
+                return syscalls.create_link(self._entries[hook], ifindex, _TCX[hook])
+            except OSError as error:
+                if error.errno != errno.EEXIST or not attempts_left:
+                    raise _failure(error.errno or 0, f"attach {hook.name.lower()} to ifindex {ifindex}") from error
+            syscalls.wait_for_programs()
 
     def _drop_links(self, ifindex: int) -> None:
         for hook in ENI_HOOKS:

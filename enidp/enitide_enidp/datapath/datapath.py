@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Self
 
+from enitide_api.errors import InterfaceAbsent, NetlinkFailed
 from enitide_api.reasons import Drop
 from enitide_enidp.datapath import counters, loader
 from enitide_enidp.datapath.attach import POD_HOOKS, Attacher
@@ -25,7 +26,7 @@ def _local_pod(endpoint: Endpoint) -> LocalPod:
 
 
 class Datapath:
-    """The one facade. Errors are `DatapathFailed`, `KernelUnsupported`, `NotRoot` or `NetlinkFailed`."""
+    """The one facade. Errors: `DatapathFailed`, `KernelUnsupported`, `NotRoot`, `NetlinkFailed`, `InterfaceAbsent`."""
 
     def __init__(self, pin_dir: Path, loaded: loader.Loaded, *, tcx: bool | None = None) -> None:
         self._pin_dir = pin_dir
@@ -130,13 +131,23 @@ class Datapath:
 
         Repairs: missing programs, foreign programs on our hook, programs of an older entry, records and links of ENIs
         that are no longer managed; at last the pins of other schemas, which nothing needs any more. Call it at every
-        start and from time to time.
+        start and from time to time. A device that fails does not keep the others from repair: the failures are raised
+        together as `NetlinkFailed` afterwards, and then nothing is taken off.
         """
         wanted = {eni.ifindex: eni for eni in enis}
-        repairs = [text for ifindex in sorted(pods) for text in self._attacher.repair_pod(ifindex)]
         self._maps.enis.put_missing(wanted)
-        for ifindex in sorted(wanted):
-            repairs += self._attacher.repair_eni(ifindex)
+        repairs, failures = list[str](), list[str]()
+        jobs = [(ifindex, self._attacher.repair_pod) for ifindex in sorted(pods)]
+        jobs += [(ifindex, self._attacher.repair_eni) for ifindex in sorted(wanted)]
+        for ifindex, repair in jobs:
+            try:
+                repairs += repair(ifindex)
+            except InterfaceAbsent:
+                repairs.append(f"ifindex {ifindex} has gone: nothing to attach to")
+            except NetlinkFailed as error:
+                failures.append(str(error))
+        if failures:
+            raise NetlinkFailed("; ".join(failures))
         for ifindex in sorted((self._attacher.linked_enis() | self._maps.enis.dump().keys()) - wanted.keys()):
             self.detach_eni(ifindex)
             repairs.append(f"programs taken off ifindex {ifindex}: no managed ENI")
