@@ -25,6 +25,7 @@ class Publisher:
     def __init__(self, ctx: Context, state: NodeState) -> None:
         self._ctx = ctx
         self._state = state
+        self._sure_of = ""  # the version that the API server answered to us last, not through a watch
 
     def held(self) -> bool:
         """Whether the API server refused or was away so recently that it is too early to try again."""
@@ -53,14 +54,31 @@ class Publisher:
             return False
         ctx.metrics.wrote(ENINODE.kind, "ok")
         state.troubles.worked(_KEY)
-        state.take(decode(raw, ENINode), ctx.now())
+        self._saw(decode(raw, ENINode))
         return True
+
+    async def sure(self) -> bool:
+        """Whether what we hold was said by the API server itself, to us; if not, ask it. False: decide anew.
+
+        A watch may lag by minutes behind another leader: an address it shows in `releasing` may have left since, come
+        back and gone to a pod. Whoever unassigns must know better.
+        """
+        state = self._state
+        version = state.resource.metadata.resource_version
+        if self._sure_of == version:
+            return True
+        await self._refresh()
+        return self._sure_of == version == state.resource.metadata.resource_version
+
+    def _saw(self, resource: ENINode) -> None:
+        self._state.take(resource, self._ctx.now())
+        self._sure_of = resource.metadata.resource_version
 
     async def _refresh(self) -> None:
         """The version that we lost against; the watch may bring it later, but we wait for nobody."""
         ctx, state = self._ctx, self._state
         try:
-            state.take(decode(await ctx.kube.get(ENINODE, state.name), ENINode), ctx.now())
+            self._saw(decode(await ctx.kube.get(ENINODE, state.name), ENINode))
         except KubeNotFound:
             return
         except KubeError as error:
