@@ -9,7 +9,7 @@ ever built.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -145,6 +145,7 @@ class HttpKube:
         field_selector: str = "",
         label_selector: str = "",
         timeout_s: float = 300.0,
+        on_open: Callable[[], None] | None = None,
     ) -> AsyncIterator[WatchEvent]:
         """The changes after `resource_version`; see `KubePort.watch`."""
         params = _given(
@@ -164,6 +165,8 @@ class HttpKube:
             ) as response:
                 if response.status >= 400:
                     raise _refusal(response, await response.read(), what)
+                if on_open is not None:
+                    on_open()
                 async for line in _lines(response.content):
                     yield _event(line, what)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

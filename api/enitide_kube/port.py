@@ -7,7 +7,7 @@ work queue and the callers' own loops do those, so that every retry is visible a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -87,9 +87,11 @@ class KubePort(Protocol):
         field_selector: str = "",
         label_selector: str = "",
         timeout_s: float = 300.0,
+        on_open: Callable[[], None] | None = None,
     ) -> AsyncIterator[WatchEvent]:
         """Changes after `resource_version`, with bookmarks, until `timeout_s` or the server ends it.
 
+        `on_open` is called when the server has accepted: a watch that works may have nothing to say for minutes.
         `KubeGone` (410, as a reply or inside the stream): relist.
         """
         ...

@@ -160,14 +160,12 @@ class Reflector(Generic[T]):
             field_selector=self._field_selector,
             label_selector=self._label_selector,
             timeout_s=timeout_s,
+            on_open=self._works,
         ):
             self._apply(event)
-            self._works()
         if loop.time() - began < 1.0:
             # A server that ends each watch as it begins would have us spin.
             await asyncio.sleep(self._backoff.delay_s(1, self._rng))
-        else:
-            self._works()
 
     def _apply(self, event: WatchEvent) -> None:
         if event.type == "BOOKMARK":

@@ -148,14 +148,22 @@ async def test_a_watch_of_one_node_sees_a_pod_come_when_it_is_bound(kube, name, 
 async def test_a_watch_ends_by_itself_and_says_how_far_it_saw(kube, name, cleanup):
     cleanup(WIDGET, name)
     since = version(await kube.create(WIDGET, widget(name)))
-    bookmarks = []
-    async with asyncio.timeout(30):
-        watch = kube.watch(WIDGET, resource_version=since, field_selector="metadata.name=nobody", timeout_s=4)
-        async for event in watch:
+    bookmarks, opened = [], asyncio.Event()
+
+    async def follow():
+        selector = "metadata.name=nobody"
+        async for event in kube.watch(
+            WIDGET, resource_version=since, field_selector=selector, timeout_s=4, on_open=opened.set
+        ):
             assert event.type == "BOOKMARK"
             bookmarks.append(int(version(event.object)))
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        tasks.create_task(follow())
+        await opened.wait()
+        changed = int(version(await kube.patch(WIDGET, name, {"spec": {"size": 6}})))
     assert bookmarks
-    assert bookmarks[-1] >= int(since)
+    assert bookmarks[-1] >= changed
 
 
 async def test_a_version_from_before_all_history_is_gone(kube):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from support.kube_contract import WIDGET, decoded, version, widget
 
-from enitide_api.errors import KubeConflict, KubeExists, KubeInvalid, KubeNotFound
+from enitide_api.errors import KubeConflict, KubeError, KubeExists, KubeInvalid, KubeNotFound
 from enitide_kube.port import LEASE
 
 pytestmark = pytest.mark.kube
@@ -56,7 +56,7 @@ async def test_an_object_cannot_be_made_in_a_namespace_that_is_not_there(kube, n
 async def test_an_object_that_claims_a_version_cannot_be_created(kube, name):
     body = widget(name)
     body["metadata"]["resourceVersion"] = "7"
-    with pytest.raises(KubeInvalid):
+    with pytest.raises(KubeError, match="resourceVersion should not be set"):
         await kube.create(WIDGET, body)
 
 
@@ -182,9 +182,11 @@ async def test_a_patch_that_carries_a_stale_version_is_a_conflict_and_changes_no
     assert decoded(await kube.get(WIDGET, name))["spec"]["size"] == 6
 
 
-async def test_a_patch_for_another_incarnation_is_a_conflict(kube, made, name):
-    with pytest.raises(KubeConflict):
+async def test_a_patch_for_another_incarnation_is_refused_and_a_stale_version_in_it_speaks_first(kube, made, name):
+    with pytest.raises(KubeInvalid, match=r"metadata\.uid"):
         await kube.patch(WIDGET, name, {"metadata": {"uid": "another"}, "spec": {"size": 7}})
+    with pytest.raises(KubeConflict):
+        await kube.patch(WIDGET, name, {"metadata": {"uid": "another", "resourceVersion": "1"}, "spec": {"size": 7}})
 
 
 async def test_a_json_patch_whose_test_fails_is_a_conflict_and_does_nothing_at_all(kube, made, name):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from enitide_kube.port import NODE, POD
 from enitide_kube.status import StatusCause
-from enitide_lab.apistore.refusal import bad_request, conflict, invalid, stale
+from enitide_lab.apistore.refusal import bad_request, conflict, internal, invalid, stale
 from enitide_lab.apistore.schema import MISSING
 from enitide_lab.apistore.types import META_SCHEMA
 
@@ -43,7 +43,7 @@ def created(rtype: ResourceType, body: dict[str, Any], system: Mapping[str, Any]
     """The object to store. `system` is what the server sets: name, namespace, uid, creationTimestamp."""
     metadata = body.get("metadata") or {}
     if metadata.get("resourceVersion"):
-        raise bad_request("resourceVersion should not be set on objects to be created")
+        raise internal("resourceVersion should not be set on objects to be created")
     _check_type(rtype, body)
     name = system["name"]
     kept = {key: value for key, value in metadata.items() if key not in _SYSTEM and key != "resourceVersion"}
@@ -65,7 +65,7 @@ def updated(rtype: ResourceType, old: dict[str, Any], new: dict[str, Any], reque
     before, asked = old["metadata"], new.get("metadata") or {}
     name = before["name"]
     _check_type(rtype, new)
-    _check_identity(rtype, before, asked)
+    _check_identity(rtype, before, asked, request)
     system = {key: before[key] for key in (*_SYSTEM, "name", "namespace", "resourceVersion") if key in before}
     dropped = (*_SYSTEM, "resourceVersion", "managedFields", "generateName")
     metadata = {key: value for key, value in asked.items() if key not in dropped}
@@ -109,19 +109,22 @@ def _check_type(rtype: ResourceType, body: Mapping[str, Any]) -> None:
             raise bad_request(f"the {key} in the data ({given}) does not match the expected one ({wanted})")
 
 
-def _check_identity(rtype: ResourceType, before: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def _check_identity(rtype: ResourceType, before: Mapping[str, Any], asked: Mapping[str, Any], request: Request) -> None:
     name = before["name"]
     for key in ("name", "namespace"):
         if asked.get(key) and asked[key] != before.get(key):
             raise bad_request(
                 f"the {key} of the object ({asked[key]}) does not match the one on the URL ({before.get(key)})"
             )
-    if asked.get("uid") and asked["uid"] != before["uid"]:
-        why = f"Precondition failed: UID in precondition: {asked['uid']}, UID in object meta: {before['uid']}"
-        raise conflict(rtype.kind, name, why)
     version = asked.get("resourceVersion")
     if version and version != before["resourceVersion"]:
         raise stale(rtype.kind, name)
+    if asked.get("uid") and asked["uid"] != before["uid"]:
+        if request.patched:
+            sentence = f'Invalid value: "{asked["uid"]}": field is immutable'
+            raise invalid(rtype.kind, name, [StatusCause("FieldValueInvalid", sentence, "metadata.uid")])
+        why = f"Precondition failed: UID in precondition: {asked['uid']}, UID in object meta: {before['uid']}"
+        raise conflict(rtype.kind, name, why)
 
 
 def _normalized(

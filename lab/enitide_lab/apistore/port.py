@@ -66,6 +66,7 @@ class StoreKube:
         field_selector: str = "",
         label_selector: str = "",
         timeout_s: float = 300.0,
+        on_open: Callable[[], None] | None = None,
     ) -> AsyncIterator[WatchEvent]:
         """See `KubePort.watch`. A bookmark comes when the time is over, as from a real API server."""
         stream = _Stream()
@@ -80,9 +81,10 @@ class StoreKube:
             return watcher
 
         watcher = await self._ask("watch", kind, "", act)
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(timeout_s, stream.expire)
+        timer = asyncio.get_running_loop().call_later(timeout_s, stream.expire)
         try:
+            if on_open is not None:
+                on_open()
             async for event in stream.events(lambda: _bookmark(kind, self.store.version)):
                 yield event
         finally:

@@ -43,6 +43,11 @@ def bad_request(message: str) -> Refusal:
     return Refusal(Status(code=400, reason="BadRequest", message=message))
 
 
+def internal(message: str) -> Refusal:
+    """500, which a real API server answers to some requests that make no sense, too."""
+    return Refusal(Status(code=500, reason="InternalError", message=message))
+
+
 def not_found(kind: Kind, name: str) -> Refusal:
     """404 for an object."""
     return _refusal(404, "NotFound", f'{qualified(kind)} "{name}" not found', about=(kind, name))
