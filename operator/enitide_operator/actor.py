@@ -16,7 +16,7 @@ from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
 from enitide_api.resources import ENINode
 from enitide_ipam import handover
-from enitide_ipam.model import CreateInterface, FinishOrUndoPending, NodeSnapshot, Plan, Reread
+from enitide_ipam.model import CreateInterface, FinishOrUndoPending, NodeSnapshot, Plan, Reread, Unassign
 from enitide_ipam.plan import plan_node
 from enitide_operator.book import Ticket
 from enitide_operator.classes import Governing
@@ -76,8 +76,9 @@ class Actor:
         self.wake()
 
     def read_again(self) -> None:
-        """Drift: read this node's ENIs when the next batch goes."""
-        self._reader.start(self._ctx.now())
+        """Drift: read this node's ENIs when the next batch goes, if they are ours to read."""
+        if self.state.enis_asked_at is not None and not self._mismatch():
+            self._reader.start(self._ctx.now())
 
     async def run(self) -> None:
         """Until cancelled, or until the term has ended."""
@@ -136,7 +137,7 @@ class Actor:
             vpc_cidrs=ctx.book.cidrs(vpc_id),
             report_interval_s=ctx.report_interval_s(),
             settings=ctx.plan_settings,
-            trouble=state.troubles.worst(),
+            trouble=state.troubles.worst(now),
             now=now,
         )
         return outlook(planned, plan, facts, state.resource.spec.endpoints)
@@ -181,16 +182,24 @@ class Actor:
         for intent in state.resource.status.pending:
             if intent.token in state.orders and intent.token not in state.ended:
                 self._sagas.start(intent)
-        self._release()
+        await self._release()
 
-    def _release(self) -> None:
+    async def _release(self) -> None:
         """Unassign what stands in the accepted `releasing`, one call per ENI at a time."""
         busy = {getattr(each, "eni_id", "") for each in self.state.in_flight.values()}
         enis = self._ctx.world.enis_of(self.state.instance_id)
+        now = self._ctx.now()
+        due: dict[str, Unassign] = {}
         for action in handover.unassign(self.state.published.releasing, enis):
-            if action.eni_id not in busy and not self.state.troubles.holds(key_of(action), self._ctx.now()):
-                self._executor.start(action)
-                busy.add(action.eni_id)
+            if action.eni_id not in busy and not self.state.troubles.holds(key_of(action), now):
+                due.setdefault(action.eni_id, action)
+        if not due:
+            return
+        if not await self._publisher.sure():
+            self.wake()
+            return
+        for action in due.values():
+            self._executor.start(action)
 
     def _refund(self, tickets: Mapping[str, Ticket]) -> None:
         for ticket in tickets.values():
@@ -210,7 +219,7 @@ class Actor:
         ctx, instance = self._ctx, self.state.resource.spec.instance
         if not instance.id or not instance.vpc_id:
             return Plan(wait=Reason.IDENTITY_EMPTY, message="the agent has not published its instance and VPC")
-        why = mismatch(ctx.nodes.get(self.state.name), instance.id)
+        why = self._mismatch()
         if why:
             return Plan(wait=Reason.INSTANCE_MISMATCH, message=why)
         if governing.problem:
@@ -223,6 +232,9 @@ class Actor:
         if error is not None:
             return Plan(wait=error.reason, message=str(error))
         return Plan(wait=Reason.FILLING, message=f"{instance.vpc_id} is being read")
+
+    def _mismatch(self) -> str:
+        return mismatch(self._ctx.nodes.get(self.state.name), self.state.instance_id)
 
     def _quiet(self, view: Outlook) -> bool:
         """Whether only the first readings are awaited, and not for long yet."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -41,6 +41,7 @@ class Metrics:
     """One registry per process."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second series per series, which nobody asks for
         self.registry = CollectorRegistry()
         # the same counts as plain numbers, for tests and the simulator
         self.calls: Tally[tuple[str, str]] = Tally()

@@ -78,9 +78,9 @@ class NodeState:
             return True
         return version_number(theirs.resource_version) > version_number(mine.resource_version)
 
-    def take(self, resource: ENINode, now: float) -> bool:
-        """A version from the watch, a read or a write's reply. Returns whether it was news."""
-        if not self.is_newer(resource):
+    def take(self, resource: ENINode, now: float, *, authoritative: bool = False) -> bool:
+        """A version from the watch, a write's reply or (`authoritative`) the server. Returns whether it was news."""
+        if not (authoritative or self.is_newer(resource)):
             return False
         before, self.resource = self.resource, resource
         self.ended &= {each.token for each in resource.status.pending}

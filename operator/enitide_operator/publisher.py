@@ -7,16 +7,20 @@ fresh read and a new decision, never by writing the old one again.
 
 from __future__ import annotations
 
+import asyncio
+
 from enitide_api.errors import KubeConflict, KubeError, KubeNotFound
 from enitide_api.logging import get_logger
 from enitide_api.resources import ENINode, ENINodeStatus, decode
 from enitide_ipam.status import changed_parts
+from enitide_kube.backoff import Backoff
 from enitide_kube.port import ENINODE
 from enitide_operator.context import FIELD_MANAGER, Context
 from enitide_operator.node_state import NodeState
 
 _log = get_logger(__name__)
 _KEY = ("Publish", "")
+_CONTENDED = Backoff(base_s=0.05, cap_s=2.0)
 
 
 class Publisher:

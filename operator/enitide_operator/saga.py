@@ -98,6 +98,8 @@ class _Saga:
                     node.ended.add(token)
                     if self._saga.refused is None:
                         node.troubles.worked(self._key)
+                    else:
+                        node.troubles.eased(self._key, self._ctx.now())
                     return
                 self._wake()
         except Exception as error:
@@ -163,7 +165,7 @@ class _Saga:
             await self._refused(action, error)
         else:
             self._failures = 0
-            self._node.troubles.worked(self._key)
+            self._node.troubles.eased(self._key, self._ctx.now())
 
     async def _send(self, action: Action) -> None:
         ctx, world = self._ctx, self._ctx.world

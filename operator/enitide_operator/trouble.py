@@ -6,7 +6,7 @@ Pure bookkeeping with times passed in. Trouble with one ENI or one subnet holds 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from enitide_api.errors import EnitideError, Retry
@@ -23,6 +23,8 @@ Key = tuple[str, str]
 
 _LATER = Backoff(base_s=1.0, cap_s=60.0)
 _NEVER = Backoff(base_s=30.0, cap_s=600.0)  # it will not help, but the world changes under us
+FORGET_S = 300.0
+LINGER_S = 10.0  # so that the reason does not blink while a retry is under way
 
 
 def key_of(action: Action) -> Key:
@@ -66,6 +68,15 @@ class Troubles:
         before = self._by_key.get(key)
         self._by_key[key] = Trouble(error.reason, str(error), before.failures if before else 0, None)
 
+    def eased(self, key: Key, now: float) -> None:
+        """The wait inside the gateway is over. Failures are remembered until the whole has worked."""
+        trouble = self._by_key.get(key)
+        if trouble is not None and trouble.until is None:
+            if trouble.failures:
+                self._by_key[key] = replace(trouble, until=now)
+            else:
+                del self._by_key[key]
+
     def worked(self, key: Key) -> None:
         """It works (again)."""
         self._by_key.pop(key, None)
@@ -80,14 +91,15 @@ class Troubles:
         return min((t.until for t in self._by_key.values() if t.until is not None and t.until > now), default=None)
 
     def prune(self, wanted: Collection[Key], now: float) -> None:
-        """Drop what nothing wants any more and nothing holds back."""
+        """Drop what nothing has wanted for a while: its next failure is its first."""
         for key, trouble in tuple(self._by_key.items()):
-            if trouble.until is not None and trouble.until <= now and key not in wanted:
+            if trouble.until is not None and trouble.until + FORGET_S <= now and key not in wanted:
                 del self._by_key[key]
 
-    def worst(self) -> Trouble | None:
-        """The one to tell of: the most failures; None without any."""
-        return max(self._by_key.values(), key=lambda each: (each.failures, each.reason), default=None)
+    def worst(self, now: float) -> Trouble | None:
+        """The one to tell of: the most failures, of those met now or a moment ago; None without any."""
+        present = [t for t in self._by_key.values() if t.until is None or now < t.until + LINGER_S]
+        return max(present, key=lambda each: (each.failures, each.reason), default=None)
 
     def clear(self) -> None:
         """A new instance, or a new term."""

@@ -31,14 +31,14 @@ PAGE = 500
 
 
 class ModelEc2:
-    """`Ec2Port`. `on_call(verb, moment)` is told of each mutating call just before and just after it took effect."""
+    """`Ec2Port`. `on_call(verb)` comes before each mutating call; what it gives is called when it took effect."""
 
     def __init__(
         self,
         model: EC2Model,
         physics: Physics,
         caller: str,
-        on_call: Callable[[Verb, str], None] = lambda _verb, _moment: None,
+        on_call: Callable[[Verb], Callable[[], None]] = lambda _verb: lambda: None,
     ) -> None:
         self._model = model
         self._physics = physics
@@ -188,12 +188,13 @@ class ModelEc2:
     # --- one call --------------------------------------------------------------------------------------------------
 
     async def _mutate(self, verb: Verb, act: Callable[[], T], subjects: set[str]) -> T:
+        took_effect = self._on_call(verb)
+
         def told() -> T:
             result = act()
-            self._on_call(verb, "after")
+            took_effect()
             return result
 
-        self._on_call(verb, "before")
         return await self._carry(verb, told, subjects)
 
     async def _carry(

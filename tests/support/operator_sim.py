@@ -37,10 +37,14 @@ class NeverHappened(AssertionError):
     """A condition did not come true within its bound of virtual time."""
 
 
+def _nothing() -> None:
+    return None
+
+
 class Leash:
     """A port of an operator that may die: `dead` cuts it off in both directions."""
 
-    def __init__(self, port: KubePort, on_write: Callable[[str, str], None]) -> None:
+    def __init__(self, port: KubePort, on_write: Callable[[str], Callable[[], None]]) -> None:
         self._port = port
         self._on_write = on_write
         self.dead = False
@@ -52,13 +56,11 @@ class Leash:
 
         async def call(*args: Any, **options: Any) -> Any:
             writes = name == "patch" and args[0] is ENINODE
-            if writes:
-                self._on_write(WRITE, "before")
+            took_effect = self._on_write(WRITE) if writes else _nothing
             if self.dead:
                 raise KubeUnavailable("this operator is dead")
             reply = await method(*args, **options)
-            if writes:
-                self._on_write(WRITE, "after")
+            took_effect()
             if self.dead:
                 raise KubeUnavailable("this operator is dead")
             return reply
@@ -118,13 +120,18 @@ class SimOperator:
         else:
             self.engine.follow()
 
-    def _on_event(self, verb: Verb | str, moment: str) -> None:
-        if moment == "before":
-            self.events.append(str(verb))
-        if self.crash_at == (len(self.events), moment) and not self.crashed.is_set():
-            self.crash()
-        if self.crashed.is_set():
-            raise asyncio.CancelledError
+    def _on_event(self, verb: Verb | str) -> Callable[[], None]:
+        self.events.append(str(verb))
+        number = len(self.events)
+
+        def at(moment: str) -> None:
+            if self.crash_at == (number, moment) and not self.crashed.is_set():
+                self.crash()
+            if self.crashed.is_set():
+                raise asyncio.CancelledError
+
+        at("before")
+        return lambda: at("after")
 
     def crash(self) -> None:
         """Dead from now on."""
@@ -202,6 +209,12 @@ class Scene:
         body = {"apiVersion": "enitide.io/v1alpha1", "kind": "ENINode", "metadata": {"name": name}, "spec": spec}
         await self.kube.create(ENINODE, body)
         return instance
+
+    async def replace_node(self, name: str, instance: str) -> None:
+        """The Node is deleted and made anew for another instance: a providerID never changes."""
+        await self.kube.delete(NODE, name)
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+        await self.kube.create(NODE, node | {"spec": {"providerID": f"aws:///{ZONE}/{instance}"}})
 
     async def pods(self, node: str, count: int, prefix: str = "p") -> None:
         """Pods bound to the node."""

@@ -32,6 +32,7 @@ from enitide_operator.ec2.port import (
 T = TypeVar("T")
 
 GIVE_UP_S = 60.0  # after this long the caller plans anew: what it wanted may no longer be wanted
+READ_GIVE_UP_S = 3.0  # readers have many askers, who are to say soon why they wait, and ask again
 OnWait = Callable[[EC2Error], None]
 
 
@@ -193,9 +194,9 @@ class Gateway:
     # --- the one way out -----------------------------------------------------------------------------------------
 
     async def _call(self, verb: Verb, send: Callable[[], Awaitable[T]], place: Order, on_wait: OnWait) -> T:
-        """Attempts until one is answered for good. Raises the last error after `GIVE_UP_S`."""
+        """Attempts until one is answered for good, or it is time to raise the last error."""
         loop = asyncio.get_running_loop()
-        give_up_s = loop.time() + GIVE_UP_S
+        give_up_s = loop.time() + (GIVE_UP_S if verb in MUTATIONS else READ_GIVE_UP_S)
         failures = 0
         while True:
             queued_s = loop.time()
