@@ -412,10 +412,12 @@ def test_filters_find_by_every_fact_the_operator_asks_for(face: Face) -> None:
         "tag-key": "node",
         "mac-address": made.mac,
         "attachment.device-index": "1",
+        "attachment.delete-on-termination": "false",
     }.items():
         assert [i.id for i in face.describe(filters={name: [value]}).items] == [made.id], name
     both = face.describe(filters={"attachment.instance-id": [face.ground.instance], "group-id": [face.ground.group]})
     assert len(both.items) == 2
+    assert len(face.describe(filters={"group-name": ["nodes"]}).items) == 2
     assert face.describe(filters={"tag:node": ["n-1"], "status": ["available"]}).items == ()
     assert len(face.describe(filters={"vpc-id": [face.ground.vpc], "status": ["in-use"]}).items) == 2
     with refused("InvalidParameterValue"):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import aioboto3
+import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -214,6 +215,70 @@ def test_tags_are_one_thing_for_model_and_moto(client: Any, ec2_ground: Ground, 
     assert client.describe_network_interfaces(Filters=filters)["NetworkInterfaces"] == []
 
 
+def test_the_attributes_of_an_interface_are_told_one_by_one_and_reset(client: Any, ec2_ground: Ground) -> None:
+    (interface,) = interfaces_of(client, ec2_ground.instance)
+    name = {"NetworkInterfaceId": interface["NetworkInterfaceId"]}
+    client.modify_network_interface_attribute(**name, SourceDestCheck={"Value": False})
+
+    def told(attribute: str) -> dict[str, Any]:
+        return client.describe_network_interface_attribute(**name, Attribute=attribute)
+
+    assert told("sourceDestCheck")["SourceDestCheck"] == {"Value": False}
+    assert told("attachment")["Attachment"]["DeviceIndex"] == 0
+    assert told("groupSet")["Groups"] == [{"GroupId": ec2_ground.group, "GroupName": "nodes"}]
+    client.reset_network_interface_attribute(**name, SourceDestCheck="true")
+    assert told("sourceDestCheck")["SourceDestCheck"] == {"Value": True}
+
+
+def test_a_new_subnet_is_told_as_ec2_tells_it(client: Any, ec2_ground: Ground) -> None:
+    (vpc,) = client.describe_vpcs(VpcIds=[ec2_ground.vpc])["Vpcs"]
+    block = vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"].replace("::/56", "")
+    made = client.create_subnet(
+        VpcId=ec2_ground.vpc, CidrBlock="10.0.7.0/24", AvailabilityZone=ZONE, Ipv6CidrBlock=f"{block[:-2]}07::/64"
+    )["Subnet"]
+    assert made["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlockState"] == {"State": "associated"}
+    assert made["AvailableIpAddressCount"] == 251
+
+
+def test_what_the_lab_lacks_is_an_ec2_error_and_no_page_of_html(client: Any, ec2_ground: Ground) -> None:
+    (interface,) = interfaces_of(client, ec2_ground.instance)
+    with pytest.raises(ClientError) as caught:
+        client.create_network_interface_permission(
+            NetworkInterfaceId=interface["NetworkInterfaceId"], Permission="INSTANCE-ATTACH"
+        )
+    assert caught.value.response["Error"]["Code"] == "UnsupportedOperation"
+
+
+def test_instances_of_a_scaling_group_are_instances_of_the_model(
+    client: Any, ec2_ground: Ground, ec2_endpoint: Endpoint
+) -> None:
+    template = client.create_launch_template(
+        LaunchTemplateName="nodes",
+        LaunchTemplateData={
+            "ImageId": "ami-12345678",
+            "InstanceType": "m5.large",
+            "SecurityGroupIds": [ec2_ground.group],
+        },
+    )["LaunchTemplate"]
+    scaling = boto3.client("autoscaling", endpoint_url=ec2_endpoint.url, region_name=REGION)
+    scaling.create_auto_scaling_group(
+        AutoScalingGroupName="nodes",
+        MinSize=2,
+        MaxSize=2,
+        LaunchTemplate={"LaunchTemplateId": template["LaunchTemplateId"]},
+        VPCZoneIdentifier=ec2_ground.subnet,
+    )
+    scaling.close()
+    reservations = client.describe_instances()["Reservations"]
+    made = [i for r in reservations for i in r["Instances"] if i["InstanceId"] != ec2_ground.instance]
+    assert [i["InstanceType"] for i in made] == ["m5.large", "m5.large"]
+    for instance in made:
+        (interface,) = interfaces_of(client, instance["InstanceId"])
+        assert interface["PrivateIpAddress"] == instance["PrivateIpAddress"]
+        assert [group["GroupId"] for group in interface["Groups"]] == [ec2_ground.group]
+        assert interface["Attachment"]["DeleteOnTermination"]
+
+
 # --- moto's own makers ---
 
 
@@ -231,6 +296,8 @@ def test_interfaces_that_moto_makes_come_out_of_the_same_pool(client: Any, ec2_g
         for _ in range(10)
     }
     assert address["PrivateIp"] not in taken
+    client.delete_nat_gateway(NatGatewayId=gateway["NatGatewayId"])
+    assert client.describe_subnets(SubnetIds=[ec2_ground.tiny])["Subnets"][0]["AvailableIpAddressCount"] == 1
 
 
 def test_what_interfaces_stand_on_cannot_be_removed(client: Any, ec2_ground: Ground) -> None:

@@ -256,7 +256,8 @@ class InterfaceVerbs(NetworkVerbs):
         """DescribeNetworkInterfaces. Named ids unknown or not visible yet: InvalidNetworkInterfaceID.NotFound."""
         self.advance()
         wanted = filters or {}
-        listing.check_names(wanted, INTERFACE_FILTERS)
+        readers = {**INTERFACE_FILTERS, "group-name": self._group_names}
+        listing.check_names(wanted, readers)
         window = listing.window(
             ids=interface_ids, ids_name="networkInterfaceIds", max_results=max_results, next_token=next_token
         )
@@ -267,10 +268,13 @@ class InterfaceVerbs(NetworkVerbs):
 
         def show(interface_id: str) -> NetworkInterface | None:
             view = self.seen(records[interface_id])
-            fits = view is not None and listing.fits(view, wanted, INTERFACE_FILTERS, lambda n: n.tags)
+            fits = view is not None and listing.fits(view, wanted, readers, lambda n: n.tags)
             return view if fits else None
 
         return listing.cut(records, show, window)
+
+    def _group_names(self, view: NetworkInterface) -> list[str]:
+        return [self.groups[i].name for i in view.groups if i in self.groups]
 
     def _candidates(self, interface_ids: Sequence[str], filters: listing.Filters) -> Mapping[str, InterfaceRecord]:
         """The fewest records that can hold the answer: by index where a filter names ids, plus what is changing."""

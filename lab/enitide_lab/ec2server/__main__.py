@@ -9,12 +9,13 @@ import argparse
 import json
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
 
-def main() -> None:
-    """Parse, serve, wait for the end."""
+def main() -> int:
+    """Parse, serve, wait for the end; the exit code."""
     parser = argparse.ArgumentParser(prog="enitide_lab.ec2server", description="the strict EC2 of a lab")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="ADDR:PORT", help="AWS API and lab paths")
     parser.add_argument("--netns", metavar="PATH", help="network namespace of --listen")
@@ -48,6 +49,7 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    code = 0
     try:
         ready = {"listen": _join(server.listen(listen(*_split(options.listen), options.netns)))}
         if options.metadata_listen:
@@ -55,8 +57,13 @@ def main() -> None:
             ready["metadata"] = _join(server.listen_metadata(listener))
         print(json.dumps(ready), flush=True)
         ended.wait()
+    except OSError as exc:
+        wanted = f"{options.listen}, {options.metadata_listen}" if options.metadata_listen else options.listen
+        print(f"cannot listen on {wanted}: {exc}", file=sys.stderr)
+        code = 1
     finally:
         server.stop()
+    return code
 
 
 def _split(text: str) -> tuple[str, int]:
@@ -72,4 +79,4 @@ def _join(address: tuple[str, int]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

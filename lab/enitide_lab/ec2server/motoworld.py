@@ -63,6 +63,7 @@ class MotoWorld(MotoFacts):
         super().__init__(model, ec2_backends[model.owner][model.region])
         self.secondary_association = {}
         self._interface_tags: Tags = {}
+        self._made: set[str] = set()  # ENIs that moto made for itself
         if any(world.model.region == model.region for world in _bound.values()):
             raise RuntimeError(f"moto's {model.region} is already bound to another model in this process")
         self.backend.reset()
@@ -78,6 +79,7 @@ class MotoWorld(MotoFacts):
         self.model.clear()
         self._mirrored.clear()
         self.secondary_association.clear()
+        self._made.clear()
         self.backend.reset()
         self._bind()
 
@@ -195,7 +197,17 @@ class MotoWorld(MotoFacts):
             )
         except ModelError as exc:
             raise EC2ClientError(exc.code, exc.message) from exc
+        self._made.add(made.id)
         return self.twin(made.id)
+
+    def sync(self) -> None:
+        """The mirror, and the end of ENIs whose maker in moto has gone (moto tells nobody)."""
+        ended = self._made - self.backend.enis.keys()
+        ended |= {gateway._eni.id for gateway in self.backend.nat_gateways.values() if gateway.state == "deleted"}  # noqa: SLF001
+        for interface_id in ended & self.model.interfaces.keys():
+            self._delete_network_interface(interface_id)
+        self._made -= ended
+        super().sync()
 
     def _get_network_interface(self, eni_id: str) -> Any:
         if eni_id in self.model.interfaces:

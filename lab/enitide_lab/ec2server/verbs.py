@@ -166,6 +166,14 @@ def describe_network_interface_attribute(context: Context, params: Params) -> Re
     return result
 
 
+def reset_network_interface_attribute(context: Context, params: Params) -> Result:
+    """ResetNetworkInterfaceAttribute: the source/destination check comes back."""
+    context.model.modify_network_interface_attribute(
+        params["NetworkInterfaceId"], source_dest_check=True, dry=params.get("DryRun", False)
+    )
+    return {}
+
+
 # --- addresses ---
 
 
@@ -339,6 +347,10 @@ VERBS: Mapping[str, tuple[Handler, frozenset[str]]] = {
     "DescribeNetworkInterfaceAttribute": (
         describe_network_interface_attribute,
         frozenset({"NetworkInterfaceId", "Attribute"}),
+    ),
+    "ResetNetworkInterfaceAttribute": (
+        reset_network_interface_attribute,
+        frozenset({"NetworkInterfaceId", "SourceDestCheck"}),
     ),
     "AssignPrivateIpAddresses": (assign_private_ip_addresses, _ASSIGN),
     "UnassignPrivateIpAddresses": (
