@@ -68,8 +68,7 @@ def take_down(paths: LabPaths) -> Cleared:
         _remove_if_empty(branch.parent)
         if mounts.mounts_below(paths.root):
             raise LabFailed(f"mounts below {paths.root} are still there: {mounts.mounts_below(paths.root)}")
-        if paths.root.exists():
-            shutil.rmtree(paths.root)
+        _remove_tree(paths.root)
         _remove_if_empty(LABS)
     return Cleared(paths.name, processes, len(points))
 
@@ -81,6 +80,19 @@ def all_labs() -> list[LabPaths]:
     if branch.is_dir():
         names |= {path.name for path in branch.iterdir() if path.is_dir()}
     return [LabPaths(name) for name in sorted(names)]
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove the folder; another teardown of the same lab may be at it too, so what has gone already is fine."""
+    failed: list[str] = []
+
+    def note(_function: object, path: str, information: tuple[object, BaseException, object]) -> None:
+        if not isinstance(information[1], FileNotFoundError):
+            failed.append(f"{path}: {information[1]}")
+
+    shutil.rmtree(folder, onerror=note)
+    if failed:
+        raise LabFailed(f"not all of {folder} could be removed: {'; '.join(failed[:3])}")
 
 
 def _remove_if_empty(folder: Path) -> None:
