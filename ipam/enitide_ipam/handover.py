@@ -2,10 +2,12 @@
 
 Operator: asks (`reclaim`), moves what was yielded out of `interfaces` (`accept`: only to be written with the
 resourceVersion it was read at), then unassigns (`unassign`), then forgets (`still_releasing`). Agent: chooses what to
-yield (`choose`), journals it, and keeps it out of use until its own write of spec.yielded, which carries the
-resourceVersion it rests on, is accepted without it; it may be used again if that reply still shows it as published.
-Not earlier even for what has left: EC2 may give the same address again, and a stale entry in spec.yielded would then
-take it from a pod. `tests/sim/test_handover_model.py` explores every interleaving.
+yield (`choose`), journals it, and keeps it out of use until a version of the object comes in which the operator does
+not ask for it and spec.yielded does not list it: its own writes of spec.yielded carry the resourceVersion they rest on,
+so none that lists it can come true after that. Not earlier even for what has left: EC2 may give the same address again,
+and a stale entry in spec.yielded would then take it from a pod.
+
+`tests/sim/test_handover_model.py` explores every interleaving.
 """
 
 from __future__ import annotations

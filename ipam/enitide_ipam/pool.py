@@ -86,17 +86,28 @@ class Pool:
         version = self._version
         return (Published(self._status, version), Yielded(self._yielded, version), *self.ledger.records())
 
-    def apply_status(self, status: ENINodeStatus, version: str, now: float) -> tuple[Record, ...]:
-        """Take in what the operator published; a version older than the newest seen changes nothing."""
+    def apply_status(
+        self, status: ENINodeStatus, version: str, now: float, *, listed: Collection[str] | None = None
+    ) -> tuple[Record, ...]:
+        """Take in what the operator published; a version older than the newest seen changes nothing.
+
+        `listed`: spec.yielded of the same version (None: not known). What neither it lists nor we want to list is
+        forgotten, or may be used again if it is published: no write of ours that listed it can come true any more,
+        since it carried an older version. (It listed it because the status then asked for it, and this one does not.)
+        """
         if _older(version, self._version):
             return ()
         status = _of_instance(status, self._instance_id)
         self._version = version
-        if status == self._status:
-            return ()
-        self._status = status
-        self._publish()
-        return (Published(status, version), *self._drop_vanished_reservations(now))
+        records: list[Record] = []
+        if status != self._status:
+            self._status = status
+            self._publish()
+            records = [Published(status, version), *self._drop_vanished_reservations(now)]
+        if listed is not None:
+            kept = {*listed, *self.yielded()}
+            records += self._set_yielded(tuple(cidr for cidr in self._yielded if cidr in kept), version)
+        return tuple(records)
 
     def adopt_yielded(self, cidrs: Iterable[str], version: str) -> tuple[Record, ...]:
         """At start: what our own spec.yielded says is out of use, whatever the journal knows."""
@@ -302,11 +313,9 @@ class Pool:
     ) -> tuple[Record, ...]:
         """Our own write of spec was accepted; `listed` is spec.yielded and `reply` the status as the REPLY shows them.
 
-        What it no longer lists may be used again if the reply still publishes it, and is forgotten if not. Never pass
-        what was meant to be written: an earlier write whose reply was lost may have listed more.
+        Never pass what was meant to be written: an earlier write whose reply was lost may have listed more.
         """
-        records = self._set_yielded(tuple(cidr for cidr in self._yielded if cidr in listed), version)
-        return (*self.apply_status(reply, version, now), *records)
+        return self.apply_status(reply, version, now, listed=listed)
 
     def out_of_use(self) -> tuple[str, ...]:
         """Every CIDR that is yielded, gone with our own write still to say so, or being taken back."""

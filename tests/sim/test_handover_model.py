@@ -66,7 +66,7 @@ class Rules(NamedTuple):
     fresh_unassign: bool = True  # Unassign is sent only for what the accepted status says
     ordered_reports: bool = True  # the agent's write of yielded carries a version
     reply_decides: bool = True  # an address is used again only after the reply to the write that took it back
-    forget_by_own_write: bool = True  # what left is out of use until spec.yielded no longer lists it
+    forget_when_struck: bool = True  # what left is out of use until spec.yielded no longer lists it
 
 
 def start(operators: int = 1) -> State:
@@ -158,10 +158,8 @@ def operator_steps(state: State, number: int, rules: Rules):
 def agent_steps(state: State, rules: Rules):
     view, seen = state.agent, state.agent.seen
     read = state._replace(agent=View(state.now, True))
-    if not rules.forget_by_own_write:
-        kept = tuple(each for each in state.out_of_use if each in state.now.published)
-        read = read._replace(out_of_use=kept)
-    yield "agent reads", read
+    kept = (*state.now.yielded, *listed(read)) if rules.forget_when_struck else state.now.published
+    yield "agent reads", read._replace(out_of_use=tuple(each for each in state.out_of_use if each in kept))
     idle = [
         Idle("eni-0", each, 1, int(each in state.pods), False)
         for each in seen.published

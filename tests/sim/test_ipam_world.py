@@ -214,7 +214,7 @@ class World:
 
     def observe(self) -> bool:
         before = len(self.journal)
-        self.keep(self.pool.apply_status(self.status, str(self.version), self.now))
+        self.keep(self.pool.apply_status(self.status, str(self.version), self.now, listed=self.spec.yielded))
         self.keep(self.pool.answer_reclaim())
         self.pool.set_ready([each.id for each in self.pool.interfaces()])
         return len(self.journal) > before

@@ -523,3 +523,37 @@ def test_an_add_costs_less_than_50_microseconds_with_250_addresses():
 
     best = min(timeit.repeat(add_and_undo, number=200, repeat=5)) / 200
     assert best < 500e-6  # ten times the figure: a wrong order of growth is found, a slow machine is not
+
+
+def test_a_held_address_in_a_cidr_taken_back_stays_held():
+    shown = interface(1, prefixes=1)
+    pool = pool_with(shown)
+    address = give(pool, "c1/eth0")
+    pool.adopt_yielded(["10.0.1.64/28"], "1")
+    assert isinstance(pool.allocate("c2/eth0", pod(2), 0.0), Refusal)
+    pool.apply_status(status(shown), "2", 0.0, listed=())
+    others = [give(pool, f"c{each}/eth0", pod(each)) for each in range(3, 18)]
+    assert address not in others
+    assert isinstance(pool.allocate("c99/eth0", pod(99), 0.0), Refusal)
+
+
+def test_a_choice_that_was_withdrawn_before_it_was_written_is_used_again():
+    shown = interface(1, singles=1)
+    pool = pool_with(shown)
+    pool.apply_status(asked(1, shown), "2", 0.0, listed=())
+    pool.answer_reclaim()
+    assert pool.out_of_use() == ("10.0.1.5",)
+    pool.apply_status(asked(1, shown), "3", 0.0, listed=())
+    assert pool.out_of_use() == ("10.0.1.5",)
+    pool.apply_status(asked(0, shown), "4", 0.0, listed=())
+    assert isinstance(pool.allocate("c1/eth0", POD, 0.0), Grant)
+
+
+def test_of_two_broken_prefixes_the_fuller_one_is_filled():
+    pool = pool_with(interface(prefixes=2))
+    given = [give(pool, f"c{each}/eth0", pod(each)) for each in range(26)]
+    first, second = given[:16], given[16:]
+    for each in range(14):
+        pool.release(f"c{each}/eth0", 0.0)
+    assert give(pool, "next/eth0", pod(99), 60.0) not in first
+    assert len(second) == 10
