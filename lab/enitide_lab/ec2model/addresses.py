@@ -259,20 +259,26 @@ class AddressMap:
         return None
 
     def _take_one(self) -> int:
+        # The busiest path of the model, so it is written out in one piece.
         if self.policy == "scatter":
             return self._take_scattered()
-        worst = self.policy == "worst"
-        index = self._peek(self._whole if worst else self._broken, whole=worst)
-        if index is None:
-            index = self._peek(self._broken if worst else self._whole, whole=not worst)
-        if index is None:
-            raise AssertionError("free addresses are counted but none is found")
-        return self._take_lowest(index)
+        for heap in (self._whole, self._broken) if self.policy == "worst" else (self._broken, self._whole):
+            index = self._peek(heap, whole=heap is self._whole)
+            if index is None:
+                continue
+            word = self._busy[index] | self._held[index]
+            bit = ~word & (word + 1)
+            self._busy[index] |= bit
+            self.free -= 1
+            if not word:
+                self.whole -= 1
+                heapq.heappush(self._broken, index)
+            return self.base + index * BLOCK + bit.bit_length() - 1
+        raise AssertionError("free addresses are counted but none is found")
 
     def _take_lowest(self, index: int) -> int:
         word = self._busy[index] | self._held[index]
-        bit = (~word & (word + 1)).bit_length() - 1
-        offset = index * BLOCK + bit
+        offset = index * BLOCK + (~word & (word + 1)).bit_length() - 1
         self._set(offset)
         return self.base + offset
 
