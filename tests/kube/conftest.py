@@ -58,7 +58,7 @@ class Plane:
 @contextmanager
 def embedded(folder):
     kubeconfig = folder / "kubeconfig"
-    command = [sys.executable, "-m", "enitide_lab.apiserver", "--token", "s3cret", "--kubeconfig-out", str(kubeconfig)]
+    command = [sys.executable, "-m", "enitide_lab.apiserver", "--kubeconfig-out", str(kubeconfig)]
     with started_until(command, kubeconfig.exists, subprocess.DEVNULL):
         yield Plane(kubeconfig=kubeconfig)
 

@@ -36,7 +36,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--netns", default=None, metavar="PATH", help="network namespace of each --listen that names none of its own"
     )
     parser.add_argument("--kubeconfig-out", type=Path, metavar="FILE", help="written once the server answers")
-    parser.add_argument("--token", default="", help="bearer token that clients must send (default: none)")
+    parser.add_argument(
+        "--token",
+        default="",
+        help="bearer token that clients must send (default: none, since kubectl sends none over plain http)",
+    )
     return parser.parse_args(argv)
 
 
