@@ -74,13 +74,14 @@ def test_the_stamp_is_this_kernels_monotonic_time(node: World, reader: events.Ev
     [
         (Case(4, source="remote", transport="echo"), "10.9.0.7 > 10.9.0.7 ICMP len"),
         (Case(4, source="remote", transport="udp", fragment="later"), "10.9.0.7 > 10.9.0.7 UDP len"),
+        (Case(4, source="remote", transport="udp", fragment="first"), "10.9.0.7:4431 > 10.9.0.7:80 UDP len"),
         (Case(4, source="remote", transport="esp"), "10.9.0.7 > 10.9.0.7 protocol 50 len"),
         (Case(6, source="own", transport="ra"), "> 2001:db8:9::7 ICMPv6 len"),
         (Case(6, source="remote", transport="sctp", extensions=("destination",)), "]:80 SCTP len"),
     ],
-    ids=["ICMP", "later fragment", "ESP", "router advertisement", "behind an extension header"],
+    ids=["ICMP", "later fragment", "first fragment", "ESP", "router advertisement", "behind an extension header"],
 )
-def test_protocols_without_ports_are_told_without_ports(
+def test_ports_are_told_where_the_packet_has_them(
     node: World, reader: events.EventReader, case: Case, words: str
 ) -> None:
     packet = model.frame(case, node, node.pod1, mac("pod1"))

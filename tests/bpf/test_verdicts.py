@@ -191,7 +191,7 @@ def test_a_tagged_packet_of_a_pod_is_refused_and_one_from_the_wire_is_left_alone
     assert world.run(Hook.FROM_WIRE, packet, ifindex=world.eni1.ifindex).onward is Onward.STACK
 
 
-@pytest.mark.parametrize("checksum", [0xFEFE, 0xFEFF, 0xFF00, 0xFFFE, 0x0000, 0x0001], ids=hex)
+@pytest.mark.parametrize("checksum", [0xFEFE, 0xFEFF, 0xFF00, 0xFFFE, 0xFFFF, 0x0000, 0x0001], ids=hex)
 def test_the_ipv4_checksum_is_right_also_where_the_sum_carries_around(
     node: tuple[World, Routing], checksum: int
 ) -> None:
