@@ -41,7 +41,7 @@ class Metrics:
     """One registry per process."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second series per series, which nobody asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per series, of no use
         self.registry = CollectorRegistry()
         # the same counts as plain numbers, for tests and the simulator
         self.calls: Tally[tuple[str, str]] = Tally()

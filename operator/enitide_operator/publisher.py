@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from enitide_api.errors import KubeConflict, KubeError, KubeNotFound
+from enitide_api.errors import KubeConflict, KubeError
 from enitide_api.logging import get_logger
 from enitide_api.resources import ENINode, ENINodeStatus, decode
 from enitide_ipam.status import changed_parts
@@ -29,6 +29,7 @@ class Publisher:
     def __init__(self, ctx: Context, state: NodeState) -> None:
         self._ctx = ctx
         self._state = state
+        self._conflicts = 0  # in a row
         self._sure_of = ""  # the version that the API server answered to us last, not through a watch
 
     def held(self) -> bool:
@@ -48,17 +49,18 @@ class Publisher:
             raw = await ctx.kube.patch(ENINODE, state.name, patch, subresource="status", field_manager=FIELD_MANAGER)
         except KubeConflict:
             ctx.metrics.wrote(ENINODE.kind, "conflict")
+            self._conflicts += 1
+            if self._conflicts > 1:  # a contended object is not hammered
+                await asyncio.sleep(_CONTENDED.delay_s(self._conflicts - 1, ctx.rng))
             await self._refresh()
             return False
-        except KubeNotFound:
-            ctx.metrics.wrote(ENINODE.kind, "gone")
-            return False
-        except KubeError as error:
+        except KubeError as error:  # one that is gone, too: the watch will say so
             self._failed(error)
             return False
         ctx.metrics.wrote(ENINODE.kind, "ok")
         state.troubles.worked(_KEY)
-        self._saw(decode(raw, ENINode))
+        self._conflicts = 0
+        self._saw(decode(raw, ENINode), version)
         return True
 
     async def sure(self) -> bool:
@@ -74,17 +76,22 @@ class Publisher:
         await self._refresh()
         return self._sure_of == version == state.resource.metadata.resource_version
 
-    def _saw(self, resource: ENINode) -> None:
-        self._state.take(resource, self._ctx.now())
+    def _saw(self, resource: ENINode, asked_with: str) -> None:
+        """The server's own answer, asked for while we held the version `asked_with`.
+
+        If the watch brought nothing meanwhile it is taken whatever its number (after a restore versions begin again
+        lower); else only if it is newer than what the watch brought.
+        """
+        unchanged = self._state.resource.metadata.resource_version == asked_with
+        self._state.take(resource, self._ctx.now(), authoritative=unchanged)
         self._sure_of = resource.metadata.resource_version
 
     async def _refresh(self) -> None:
         """The version that we lost against; the watch may bring it later, but we wait for nobody."""
         ctx, state = self._ctx, self._state
+        version = state.resource.metadata.resource_version
         try:
-            self._saw(decode(await ctx.kube.get(ENINODE, state.name), ENINode))
-        except KubeNotFound:
-            return
+            self._saw(decode(await ctx.kube.get(ENINODE, state.name), ENINode), version)
         except KubeError as error:
             self._failed(error)
 

@@ -20,6 +20,7 @@ ALL = "all"  # the shared bucket's name in settings and metrics
 CUT = 0.7  # of the rate that throttling leaves
 CUT_INTERVAL_S = 1.0  # replies to calls that were under way together cut once
 FLOOR = 0.1  # of the configured rate
+HAIR_S = 0.001
 REGROW_S = 60.0  # from the floor back to the whole rate, with steady success
 
 
@@ -130,8 +131,7 @@ class Bucket:
     def _pump(self) -> None:
         """Hand tokens to the head of the queue; set a timer for the next one."""
         self._refill()
-        # a hair less than one: the timer's float arithmetic must not make us wait twice
-        while self._queue and self._tokens >= 1.0 - 1e-9:
+        while self._queue and self._tokens >= 1.0:
             turn = heapq.heappop(self._queue)[-1]
             if not turn.done():
                 self._tokens -= 1.0
@@ -140,7 +140,8 @@ class Bucket:
             self._timer.cancel()
             self._timer = None
         if self._queue:
-            delay_s = (1.0 - self._tokens) / self._rate
+            # a hair late: EC2 counts on its own clock, and to come too early costs a throttling
+            delay_s = (1.0 - self._tokens) / self._rate + HAIR_S
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._pump)
 
 
