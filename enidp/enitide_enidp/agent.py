@@ -151,7 +151,7 @@ class Agent:
         assert self._pods is not None
         reporter, pods = self._reporter, self._pods
         core.memory.on_change(core_waker(core))
-        monitor = Monitor(core.wake)
+        monitor = Monitor(core.wake, core.is_wanted)
         monitor.start()
         events = EventRecorder(kube, "enitide.io/agent", self.node, rng=self._rng)
         self.waits.listener = self._event_of(events)

@@ -20,8 +20,8 @@ from enitide_enidp.datapath import Datapath, Eni, NodeConfig, Routing
 from enitide_enidp.endpoints import adoption
 from enitide_enidp.endpoints.life import Endpoints
 from enitide_enidp.memory import Memory
-from enitide_enidp.netlink.facts import SCOPE_UNIVERSE, IPAddress
-from enitide_enidp.netlink.numbers import HOST_PREFIX
+from enitide_enidp.netlink.facts import SCOPE_UNIVERSE, IPAddress, Route
+from enitide_enidp.netlink.numbers import HOST_PREFIX, PODS_TABLE
 from enitide_enidp.netlink.reconciler import Outcome, Reconciler, read_actual
 from enitide_enidp.netlink.sock import RouteSocket
 from enitide_enidp.netlink.wanted import Device
@@ -31,6 +31,7 @@ from enitide_ipam.records import PodRef
 
 PERIOD_S = 30.0
 _DEBOUNCE_S = 0.05
+_SPACING_S = 0.25  # two passes are at least this far apart, so that a storm of changes costs little
 _ATTACHMENT_PASSES = 10  # every so many passes, what hangs on the devices is compared too
 
 _log = get_logger("core")
@@ -78,6 +79,10 @@ class Core:
         """Something may differ: a pass soon."""
         self._wake.set()
 
+    def is_wanted(self, route: Route) -> bool:
+        """Whether a route of ours that has just gone is missed: that of a pod only while the pod lives."""
+        return route.table != PODS_TABLE or any(address == route.destination for address, _ in self._pod_addresses())
+
     async def run(self) -> None:
         """Passes until cancelled: when woken, and every 30 s."""
         while True:
@@ -85,7 +90,8 @@ class Core:
                 async with asyncio.timeout(PERIOD_S):
                     await self._wake.wait()
                 # What comes in a burst (a device with its addresses and routes) is one pass.
-                await asyncio.sleep(_DEBOUNCE_S)
+                since_s = asyncio.get_running_loop().time() - self.last_pass
+                await asyncio.sleep(max(_DEBOUNCE_S, _SPACING_S - since_s))
             except TimeoutError:
                 self._passes += 1
             self._wake.clear()

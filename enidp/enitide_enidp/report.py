@@ -90,7 +90,7 @@ class Reporter:
         records: list[Record] = []
         if starting and node.spec.instance.id == self._instance.id:
             records += pool.adopt_yielded(node.spec.yielded, version)
-        records += pool.apply_status(node.status, version, self._memory.now())
+        records += pool.apply_status(node.status, version, self._memory.now(), listed=node.spec.yielded)
         records += pool.answer_reclaim()
         self._keep(records)
         self.wake()
@@ -121,10 +121,10 @@ class Reporter:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
         failures = 0
-        interval_s = self._interval_s()
+        jitter = self._jitter()
         while True:
             self._wake.clear()
-            state = ReportState(self._written, self._written_at, interval_s)
+            state = ReportState(self._written, self._written_at, self._interval_s() * jitter)
             decision = decide(state, self.wanted(), self.status, loop.time())
             if not decision.write_now:
                 await self._rest(decision.due_at)
@@ -137,7 +137,7 @@ class Reporter:
                 self._waits.put_error(_SUBJECT, error)
                 await asyncio.sleep(self._backoff.delay_s(failures, self._rng))
             else:
-                failures, interval_s = 0, self._interval_s()
+                failures, jitter = 0, self._jitter()
                 self._waits.clear(_SUBJECT)
 
     async def _rest(self, due_at: float | None) -> None:
@@ -149,8 +149,10 @@ class Reporter:
 
     def _interval_s(self) -> float:
         class_ = self.status.class_
-        base_s = resources.seconds(class_.report_interval) if class_ is not None else _DEFAULT_INTERVAL_S
-        return base_s * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        return resources.seconds(class_.report_interval) if class_ is not None else _DEFAULT_INTERVAL_S
+
+    def _jitter(self) -> float:
+        return self._rng.uniform(1 - _JITTER, 1 + _JITTER)
 
     async def _write(self, why: str) -> None:
         wanted = self.wanted()
@@ -172,7 +174,8 @@ class Reporter:
         self._take_reply(reply)
 
     async def _create(self, wanted: ENINodeSpec) -> ENINode:
-        body = resources.builtins(ENINode(metadata=Metadata(name=self._node), spec=wanted))
+        kind = {"apiVersion": ENINODE.api_version, "kind": ENINODE.kind}  # defaults, so the struct leaves them out
+        body = kind | resources.builtins(ENINode(metadata=Metadata(name=self._node), spec=wanted))
         return decode(await self._kube.create(ENINODE, body, field_manager=FIELD_MANAGER))
 
     async def _patch(self, wanted: ENINodeSpec) -> ENINode:

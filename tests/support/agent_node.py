@@ -47,11 +47,13 @@ def run(*command: str, check: bool = True) -> str:
     return done.stdout
 
 
-async def until(check: Callable[[], Any], what: str, within_s: float = 15.0) -> Any:
-    """The first truthy answer."""
+async def until(check: Callable[[], Any], what: str, within_s: float = 20.0) -> Any:
+    """The first truthy answer of a function, or of a coroutine function."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         answer = check()
+        if asyncio.iscoroutine(answer):
+            answer = await answer
         if answer:
             return answer
         await asyncio.sleep(0.02)
@@ -96,6 +98,8 @@ class AgentNode:
         self.netns = self.tag
         self.fabric = f"{self.tag}f"
         self.pods: list[str] = []
+        self._made = 0
+        self._round = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.run_dir = folder / "run"
         self.conf_dir, self.bin_dir = folder / "net.d", folder / "bin"
@@ -110,6 +114,8 @@ class AgentNode:
     # --- the world -------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
+        """Namespaces, primary ENI, API server, metadata, Node."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         for netns in (self.netns, self.fabric):
             run("ip", "netns", "add", netns)
             run("ip", "-n", netns, "link", "set", "lo", "up")
@@ -186,22 +192,15 @@ class AgentNode:
         run("ip", "-n", self.fabric, "address", "add", "10.0.0.1/32", "dev", port)
         run("ip", "-n", self.fabric, "address", "add", "2600:db8::1/128", "dev", port, "nodad")
         run("ip", "-n", self.fabric, "link", "set", port, "up")
-        run("ip", "-n", self.fabric, "route", "add", f"10.0.0.{10 + index}/32", "dev", port)
-        run(
-            "ip",
-            "-n",
-            self.fabric,
-            "route",
-            "add",
-            f"10.0.{index + 1 if index == 0 else index}.0/24",
-            "dev",
-            port,
-            check=False,
-        )
+        own, local = f"10.0.0.{10 + index}", f"fe80::c00:ff:fe00:{int(mac[-2:], 16):x}"
+        run("ip", "-n", self.fabric, "route", "add", f"{own}/32", "dev", port)
+        run("ip", "-n", self.fabric, "route", "add", f"10.0.{index}.0/24", "via", own, "dev", port, "onlink")
+        run("ip", "-n", self.fabric, "route", "add", f"2600:db8:0:0:{index}::/80", "via", local, "dev", port)
 
     def pod_netns(self) -> str:
         """A fresh namespace, as a runtime makes one; its path."""
-        name = f"{self.tag}p{len(self.pods)}"
+        name = f"{self.tag}p{self._made}"
+        self._made += 1
         run("ip", "netns", "add", name)
         run("ip", "-n", name, "link", "set", "lo", "up")
         self.pods.append(name)
@@ -214,7 +213,7 @@ class AgentNode:
         held = sum(len(each.addresses) + 16 * len(each.prefixes) for each in interfaces)
         status = ENINodeStatus(
             instance_id=INSTANCE,
-            class_=ClassStatus(report_interval="1s"),
+            class_=ClassStatus(report_interval="1s", cooldown="1s"),
             capacity=Capacity(slots=200, used_slots=held, provisioned=held),
             interfaces=interfaces,
             conditions=conditions,
@@ -314,6 +313,22 @@ class AgentNode:
             raise AssertionError(raw.decode())
         return json.loads(body)
 
+    async def clear(self) -> None:
+        """No pod left, neither here nor at the API server."""
+        for row in (await self.get("/v1/endpoints"))["endpoints"]:
+            await self.cni("DEL", row["containerID"].partition(".")[0])
+        for raw in (await self.kube.list(POD)).items:
+            meta = json.loads(raw)["metadata"]
+            await self.kube.delete(POD, meta["name"], namespace=meta["namespace"], grace_period_s=0)
+        for netns in self.pods:
+            run("ip", "netns", "del", netns, check=False)
+        self.pods.clear()
+        self._round += 1
+
+    def container_id(self, name: str) -> str:
+        """A container's id in this round: ids that were deleted are refused for a while, as they must be."""
+        return f"{name}.{self._round}" if self._round else name
+
     # --- the runtime -----------------------------------------------------------------------------------------------
 
     async def cni(
@@ -333,7 +348,7 @@ class AgentNode:
             "ENITIDE_SOCKET": str(self.run_dir / "agent.sock"),
         }
         if command in ("ADD", "DEL", "CHECK"):
-            env |= {"CNI_CONTAINERID": container, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
+            env |= {"CNI_CONTAINERID": self.container_id(container), "CNI_NETNS": netns, "CNI_IFNAME": ifname}
         if pod is not None:
             namespace, name, uid = pod
             env["CNI_ARGS"] = (

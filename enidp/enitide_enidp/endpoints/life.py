@@ -21,6 +21,7 @@ from enitide_enidp.endpoints.locks import Locks
 from enitide_enidp.endpoints.reaper import Reaper
 from enitide_enidp.memory import Memory
 from enitide_enidp.netlink import pod
+from enitide_enidp.netlink.build import family_of
 from enitide_enidp.netlink.namespace import Namespace
 from enitide_enidp.netlink.numbers import host_name
 from enitide_enidp.netlink.sock import RouteSocket
@@ -78,6 +79,8 @@ class Endpoints:
                 return self._answer(call, known)
             namespace = _open(call.netns)
             try:
+                if known is not None:
+                    self._unwire(call.owner, known.allocation, call.netns)
                 allocation = (await self._allocate(call, is_gone)).allocation
                 await self.reaper.settled(call.netns)
                 return self._answer(call, self._wire(call, allocation, namespace))
@@ -225,7 +228,7 @@ class Endpoints:
         missing = [str(address) for address in live.addresses if address not in view.addresses]
         if missing:
             raise bad(f"{ifname} in {netns} lost {', '.join(missing)}", BROKEN, Reason.NETLINK_FAILED)
-        if not view.has_default_route:
+        if any(family_of(address) not in view.default_routes for address in live.addresses):
             raise bad(f"{ifname} in {netns} lost its default route", BROKEN, Reason.NETLINK_FAILED)
 
     async def collect(self, call: Call) -> bytes:

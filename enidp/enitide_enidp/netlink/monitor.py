@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from enitide_api.errors import NetlinkFailed
 from enitide_enidp.netlink import build, codec, facts
+from enitide_enidp.netlink.facts import Route
 from enitide_enidp.netlink.numbers import HOST_PREFIX
 
 # linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
@@ -23,8 +24,8 @@ _RECEIVE_BYTES = 1 << 17
 _READS_PER_WAKE = 16
 
 
-def is_news(kind: int, body: bytes) -> bool:
-    """Whether a notification may mean that the node is no longer as wanted."""
+def is_news(kind: int, body: bytes, is_wanted: Callable[[Route], bool] = lambda _route: True) -> bool:
+    """Whether a notification may mean that the node is no longer as wanted. `is_wanted`: a route of ours that went."""
     if kind in (build.RTM_NEWLINK, build.RTM_DELLINK):
         return not facts.parse_link(body).name.startswith(HOST_PREFIX)
     if kind == build.RTM_NEWROUTE:
@@ -32,15 +33,16 @@ def is_news(kind: int, body: bytes) -> bool:
         return route is not None and route.protocol not in (facts.PROTOCOL, facts.PROTOCOL_KERNEL)
     if kind == build.RTM_DELROUTE:
         route = facts.parse_route(body)
-        return route is not None and route.protocol == facts.PROTOCOL
+        return route is not None and route.protocol == facts.PROTOCOL and is_wanted(route)
     return kind in (build.RTM_NEWADDR, build.RTM_DELADDR, build.RTM_DELRULE)
 
 
 class Monitor:
     """Listens in the namespace of the thread that makes it, from `start` to `close`."""
 
-    def __init__(self, on_news: Callable[[], None]) -> None:
+    def __init__(self, on_news: Callable[[], None], is_wanted: Callable[[Route], bool]) -> None:
         self._on_news = on_news
+        self._is_wanted = is_wanted
         self._socket: socket.socket | None = None
 
     def start(self) -> None:
@@ -76,6 +78,6 @@ class Monitor:
                     raise
                 news = True
                 continue
-            news = news or any(is_news(kind, body) for kind, _, _, body in codec.messages(data))
+            news = news or any(is_news(kind, body, self._is_wanted) for kind, _, _, body in codec.messages(data))
         if news:
             self._on_news()

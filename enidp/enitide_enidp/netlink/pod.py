@@ -127,11 +127,11 @@ def _ipv6_switch(device: str, wanted: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """What stands in a pod's namespace: the device and its addresses; None where there is no such device."""
+    """What stands in a pod's namespace: the device (None: there is none), addresses, families of default routes."""
 
     link: Link | None
     addresses: tuple[IPAddress, ...]
-    has_default_route: bool
+    default_routes: frozenset[int]
 
 
 def look(namespace: Namespace, ifname: str) -> PodView:
@@ -141,15 +141,15 @@ def look(namespace: Namespace, ifname: str) -> PodView:
     with inside:
         body = inside.link(ifname)
         if body is None:
-            return PodView(None, (), has_default_route=False)
+            return PodView(None, (), frozenset())
         link = facts.parse_link(body)
         addresses = (facts.parse_address(raw) for raw in inside.dump(build.RTM_GETADDR))
         routes = (facts.parse_route(raw) for raw in inside.dump(build.RTM_GETROUTE))
         return PodView(
             link,
             tuple(a.address for a in addresses if a is not None and a.ifindex == link.ifindex),
-            has_default_route=any(
-                r is not None and r.destination is None and r.ifindex == link.ifindex for r in routes
+            frozenset(
+                r.family for r in routes if r is not None and r.destination is None and r.ifindex == link.ifindex
             ),
         )
 
