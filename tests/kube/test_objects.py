@@ -267,3 +267,11 @@ async def test_system_fields_cannot_be_written(kube, made, name):
     metadata = decoded(await kube.patch(WIDGET, name, patch))["metadata"]
     assert (metadata["generation"], metadata["creationTimestamp"]) == (1, made["metadata"]["creationTimestamp"])
     assert metadata["labels"] == {"a": "b"}
+
+
+@pytest.mark.parametrize("labels", [{"a": "not ok"}, {"a": "x" * 64}, {"-a": "b"}, {"UP.io/a": "b"}])
+async def test_labels_that_are_none_are_refused(kube, made, name, labels):
+    with pytest.raises(KubeInvalid, match=r"metadata\.labels"):
+        await kube.create(WIDGET, widget(f"{name}x", labels))
+    with pytest.raises(KubeInvalid, match=r"metadata\.labels"):
+        await kube.patch(WIDGET, name, {"metadata": {"labels": labels}})

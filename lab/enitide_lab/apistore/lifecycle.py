@@ -7,7 +7,7 @@ the caller, never from the request.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from enitide_kube.port import NODE, POD
 from enitide_kube.status import StatusCause
 from enitide_lab.apistore.refusal import bad_request, conflict, internal, invalid, stale
 from enitide_lab.apistore.schema import MISSING
+from enitide_lab.apistore.selectors import LABEL_KEY, LABEL_VALUE
 from enitide_lab.apistore.types import META_SCHEMA
 
 if TYPE_CHECKING:
@@ -156,9 +157,19 @@ def _strict(rtype: ResourceType, name: str, fields: list[str], *, patched: bool)
 def _validate(rtype: ResourceType, new: dict[str, Any], old: dict[str, Any] | None, causes: list[StatusCause]) -> None:
     before = MISSING if old is None else old["metadata"]
     META_SCHEMA.validate(new["metadata"], before, "metadata", causes)
+    if not causes and (old is None or new["metadata"].get("labels") != old["metadata"].get("labels")):
+        causes.extend(_wrong_labels(new["metadata"].get("labels", {})))
     rtype.schema.validate(new, MISSING if old is None else old, "", causes)
     if causes:
         raise invalid(rtype.kind, new["metadata"]["name"], causes)
+
+
+def _wrong_labels(labels: Mapping[str, str]) -> Iterable[StatusCause]:
+    for key, value in labels.items():
+        for text, pattern, what in ((key, LABEL_KEY, "key"), (value, LABEL_VALUE, "value")):
+            if not pattern.match(text):
+                sentence = f'Invalid value: "{text}": is no label {what}: at most 63 of A-Z, a-z, 0-9, -, _ and .'
+                yield StatusCause("FieldValueInvalid", sentence, "metadata.labels")
 
 
 def _check_immutable(

@@ -17,6 +17,8 @@ Object = Mapping[str, Any]
 
 _SET = re.compile(r"^(\S+)\s+(in|notin)\s*\(([^)]*)\)$")
 _SPLIT = re.compile(r",(?![^(]*\))")
+LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
+LABEL_KEY = re.compile(r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
 _INTEGER = re.compile(r"^-?\d+$")
 
 
@@ -111,19 +113,26 @@ def _label_term(part: str) -> LabelTerm:
     found = _SET.match(part)
     if found:
         key, operator, values = found.groups()
-        return LabelTerm(key, operator, frozenset(value.strip() for value in values.split(",")))
+        return _checked(LabelTerm(key, operator, frozenset(value.strip() for value in values.split(","))))
     for sign, operator in (("!=", "notin"), ("==", "in"), ("=", "in"), (">", "gt"), ("<", "lt")):
         key, found_sign, value = part.partition(sign)
         if not found_sign:
             continue
         if operator in ("gt", "lt") and not _INTEGER.match(value.strip()):
             break
-        return LabelTerm(key.strip(), operator, frozenset({value.strip()}))
+        return _checked(LabelTerm(key.strip(), operator, frozenset({value.strip()})))
     if part.startswith("!"):
-        return LabelTerm(part[1:].strip(), "missing")
-    if not part or any(letter in part for letter in " ()=<>!"):
-        raise bad_request(f"unable to parse requirement: {part!r} is no label requirement")
-    return LabelTerm(part, "exists")
+        return _checked(LabelTerm(part[1:].strip(), "missing"))
+    return _checked(LabelTerm(part, "exists"))
+
+
+def _checked(term: LabelTerm) -> LabelTerm:
+    if not LABEL_KEY.match(term.key):
+        raise bad_request(f"unable to parse requirement: {term.key!r} is no label key")
+    for value in sorted(term.values):
+        if not LABEL_VALUE.match(value):
+            raise bad_request(f"unable to parse requirement: {value!r} is no label value")
+    return term
 
 
 def _parse_fields(text: str, selectable: Mapping[str, str]) -> tuple[FieldTerm, ...]:
