@@ -6,8 +6,9 @@ where `usePrimaryAddress` gives that address to pods. The node's own address (ca
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from enitide_api.resources import ENIClassSpec, Interface, InterfacePolicy, PendingInterface
 from enitide_ipam.addresses import PREFIX_SIZE
@@ -22,7 +23,7 @@ NODE_PLACE: Place = (0, 0)  # the ENI that carries the node's own address
 class NodeCapacity:
     """Slots and addresses of one node.
 
-    `slots`: address slots for pods on all ENIs it may have; `used_slots`: taken ones, those of ordered ENIs included;
+    `slots`: address slots for pods on all ENIs it may have; `used_slots`: taken ones, also by what is on order;
     `provisioned`: IPv4 addresses that pods may use, without `releasing` ones. `expected`: addresses that ordered ENIs
     (`pending`) will bring. `room`: addresses that the free slots can still hold. `places`: free device keys for new
     ENIs. `free_by_eni`: free slots of each managed ENI.
@@ -95,11 +96,13 @@ def node_capacity(
     prefix_room: bool = False,
     releasing: Collection[str] = (),
     pending: Iterable[PendingInterface] = (),
+    requested: Mapping[str, int] = MappingProxyType({}),
 ) -> NodeCapacity:
     """Slots and addresses from limits, class and the ENIs attached to the instance.
 
     `prefix_room`: an eligible subnet has a whole /28. `releasing` CIDRs hold their slots but are not provisioned. An
-    intent whose ENI is seen attached is counted by that ENI, any other by its `count`.
+    intent whose ENI is seen attached is counted by that ENI, any other by its `count`. `requested`: slots, by ENI, that
+    requests under way will fill (their addresses are the caller's to count).
     """
     attached = sorted((eni for eni in enis if _occupies(eni)), key=lambda eni: (eni.card, eni.index, eni.id))
     arrived = {eni.token for eni in attached if eni.attachment is Attachment.ATTACHED}
@@ -111,7 +114,7 @@ def node_capacity(
     per_eni = limits.ipv4_per_interface - 1
     slot_size = PREFIX_SIZE if prefix_room and may_use_prefixes(limits, class_) else 1
 
-    used = {eni.id: len(eni.addresses) + len(eni.prefixes) for eni in managed}
+    used = {eni.id: len(eni.addresses) + len(eni.prefixes) + requested.get(eni.id, 0) for eni in managed}
     free_by_eni = {eni_id: max(0, per_eni - count) for eni_id, count in used.items()}
     coming_free = sum(max(0, per_eni - each.count) for each in coming)
     places = free_places(limits, policy, attached, coming)

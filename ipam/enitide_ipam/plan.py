@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from enitide_api.reasons import Reason
 from enitide_api.resources import PendingInterface
@@ -56,6 +56,11 @@ class Tide:
         """Below `low` even when all that is under way has come."""
         return self.expected < self.marks.low
 
+    @property
+    def ahead(self) -> int:
+        """Addresses beyond the provisioned ones that it can still come to hold: on order, or in free slots."""
+        return self.expected - self.capacity.provisioned + self.room
+
 
 def plan_node(
     snapshot: NodeSnapshot,
@@ -92,7 +97,7 @@ def node_tide(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: Iterable[
         snapshot.demand, snapshot.bound, class_.pool, prefix_delegation=may_use_prefixes(limits, class_)
     )
     expected = capacity.provisioned + capacity.expected + under_way
-    return Tide(marks, capacity, expected, max(0, capacity.room - under_way))
+    return Tide(marks, capacity, expected, capacity.room)
 
 
 def snapshot_capacity(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: Iterable[SubnetView]) -> NodeCapacity:
@@ -105,6 +110,7 @@ def snapshot_capacity(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: I
         prefix_room=whole_prefix_exists(candidates),
         releasing=snapshot.releasing,
         pending=ordered_interfaces(snapshot),
+        requested=_requested(snapshot),
     )
 
 
@@ -117,6 +123,15 @@ def ordered_interfaces(snapshot: NodeSnapshot) -> tuple[PendingInterface, ...]:
         if isinstance(action, CreateInterface) and action.token not in known
     ]
     return (*snapshot.pending, *fresh)
+
+
+def _requested(snapshot: NodeSnapshot) -> dict[str, int]:
+    """Slots that requests under way will fill, by ENI."""
+    slots: dict[str, int] = {}
+    for action in snapshot.in_flight:
+        if isinstance(action, AssignAddresses | AssignPrefixes):
+            slots[action.eni_id] = slots.get(action.eni_id, 0) + action.count
+    return slots
 
 
 def debits(plan: Plan) -> dict[str, tuple[int, int]]:
@@ -226,7 +241,7 @@ def _place(work: _Work, count: int) -> Filling:
     sheet = Filling(
         instance=snapshot.instance,
         class_=snapshot.class_,
-        capacity=_less_in_flight(snapshot, state.capacity),
+        capacity=state.capacity,
         eni_subnets={eni.id: eni.subnet_id for eni in snapshot.enis},
         subnets=work.subnets,
         per_eni=work.limits.ipv4_per_interface - 1,
@@ -240,15 +255,6 @@ def _place(work: _Work, count: int) -> Filling:
     if sheet.gained < count:
         sheet.place(count - sheet.gained, prefixes=False, may_create=no_groups)
     return sheet
-
-
-def _less_in_flight(snapshot: NodeSnapshot, capacity: NodeCapacity) -> NodeCapacity:
-    """Free slots without those that requests under way will take."""
-    free = dict(capacity.free_by_eni)
-    for action in snapshot.in_flight:
-        if isinstance(action, AssignAddresses | AssignPrefixes) and action.eni_id in free:
-            free[action.eni_id] = max(0, free[action.eni_id] - action.count)
-    return replace(capacity, free_by_eni=free)
 
 
 def _requests(sheet: Filling, state: Tide) -> list[Action]:

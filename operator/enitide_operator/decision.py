@@ -144,7 +144,7 @@ def _summary(snapshot: NodeSnapshot, state: Tide | None, plan: Plan, wanted: ENI
         return Summary(provisioned=provisioned, wait=plan.wait)
     return Summary(
         provisioned=provisioned,
-        needed=tide.needed(state.marks, provisioned, state.capacity.room),
+        needed=tide.needed(state.marks, provisioned, state.ahead),
         at_capacity=plan.wait is Reason.AT_CAPACITY,
         wait=plan.wait,
     )

@@ -10,6 +10,7 @@ from support.ipam_facts import GROUPS, INSTANCE, SETTINGS, eni, eni_class, node,
 
 from enitide_api.reasons import Reason
 from enitide_api.resources import Demand, InstanceFacts, PendingInterface, PoolLevels, Selector
+from enitide_ipam import tide
 from enitide_ipam.capacity import node_capacity
 from enitide_ipam.model import (
     TAG_CLUSTER,
@@ -90,6 +91,15 @@ def test_the_same_pass_twice_orders_nothing_twice():
     both = replace(snapshot, in_flight=first.actions, pending=intents, running=tokens)
     assert planned(both).actions == ()
     assert node_tide(both, both.limits, (subnet(),)).expected == 24
+
+
+def test_a_node_whose_last_slots_are_on_order_is_short_not_at_capacity():
+    snapshot = node(bound=27)
+    ordered = replace(snapshot, in_flight=planned(snapshot).actions)
+    state = node_tide(ordered, ordered.limits, (subnet(),))
+    assert (state.room, state.ahead, state.short) == (0, 27, False)
+    assert tide.needed(state.marks, state.capacity.provisioned, state.ahead) == 27
+    assert planned(ordered).wait is None
 
 
 def test_an_interface_that_has_arrived_is_not_counted_beside_its_intent():
