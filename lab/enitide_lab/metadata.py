@@ -2,8 +2,8 @@
 
 One service answers for every node: it knows the asking instance by the peer's address, which must be an address of
 one of its ENIs. A session token is needed for every read, is bound to the instance it was given to and expires; a
-request that came through a proxy (`X-Forwarded-For`) gets no token. What the instance is comes from the model at the
-moment of asking, so an ENI shows up here when EC2 has attached it.
+request that came through a proxy (`X-Forwarded-For`) gets no token, and a token travels `hop_limit` hops at most. What
+the instance is comes from the model at the moment of asking, so an ENI shows up here when EC2 has attached it.
 
 Faults on command, per instance: `absent` (404), `refuse` (connection reset), `empty` (200 and no body), `delay_s`.
 """
@@ -45,6 +45,7 @@ class MetadataService:
         self._clock = clock
         self._tokens: dict[str, tuple[str, float]] = {}
         self._issued = 0
+        self.hop_limit = 2  # of a reply that carries a token; what EKS gives its nodes (plain EC2: 1)
         self.faults: dict[str, dict[str, Any]] = {}
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], peer: str) -> MetadataAnswer:

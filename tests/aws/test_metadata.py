@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -124,6 +125,20 @@ def test_a_token_expires(node: Callable[[str], Node], ec2_endpoint: Endpoint, mo
     clock = metadata._clock
     monkeypatch.setattr(metadata, "_clock", lambda: clock() + 61)
     assert asking.ask("GET", "/latest/meta-data/instance-id", **{TOKEN: token})[0] == 401
+
+
+def test_a_token_does_not_travel_further_than_the_hop_limit(
+    node: Callable[[str], Node], service: tuple[str, int]
+) -> None:
+    ip_minttl = 21  # the kernel drops segments that have less left: a peer behind more routers than the limit allows
+    with socket.create_connection(service, timeout=10, source_address=(node("i-1")._address, 0)) as peer:
+        peer.setsockopt(socket.IPPROTO_IP, ip_minttl, 10)
+        peer.sendall(b"GET /latest/meta-data/ HTTP/1.1\r\nHost: m\r\n\r\n")
+        assert peer.recv(4096).startswith(b"HTTP/1.1 401")
+        peer.settimeout(0.5)
+        peer.sendall(b"PUT /latest/api/token HTTP/1.1\r\nHost: m\r\n" + f"{TTL}: 60\r\n\r\n".encode())
+        with pytest.raises(TimeoutError):
+            peer.recv(4096)
 
 
 def test_an_address_that_no_interface_has_gets_nothing(node: Callable[[str], Node], service: tuple[str, int]) -> None:

@@ -21,6 +21,9 @@ def main() -> int:
     parser.add_argument("--netns", metavar="PATH", help="network namespace of --listen")
     parser.add_argument("--metadata-listen", metavar="ADDR:PORT", help="instance metadata, usually 169.254.169.254:80")
     parser.add_argument("--metadata-netns", metavar="PATH", help="network namespace of --metadata-listen")
+    parser.add_argument(
+        "--metadata-hop-limit", type=int, default=2, metavar="N", help="hops a token's reply may travel"
+    )
     parser.add_argument("--region", default="us-west-2")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -46,6 +49,7 @@ def main() -> int:
         choice=options.choice,
         instance_types={name: make_type(name, **facts) for name, facts in types.items()},
     )
+    server.metadata.hop_limit = options.metadata_hop_limit
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

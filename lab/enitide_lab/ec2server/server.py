@@ -27,6 +27,8 @@ from enitide_lab.ec2server.labpaths import PREFIX, LabPaths
 from enitide_lab.ec2server.wire import render_error
 from enitide_lab.metadata import MetadataService
 
+DEFAULT_TTL = 64
+
 
 class EC2Server:
     """Model and server together. `model` and `physics` may be used directly, under `locked`, by the same process."""
@@ -91,6 +93,9 @@ class EC2Server:
             return Reply(500, render_error(ModelError("InternalError", f"the lab's EC2 failed: {exc!r}", 500)))
 
     def _metadata_wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        # EC2 limits the hops of a token's way back, so that what sits behind a router in the node cannot get one.
+        hops = self.metadata.hop_limit if environ["REQUEST_METHOD"] == "PUT" else DEFAULT_TTL
+        environ["werkzeug.socket"].setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
         headers = {
             key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key.startswith("HTTP_")
         }
