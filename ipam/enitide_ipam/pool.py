@@ -73,7 +73,7 @@ class Pool:
             if isinstance(record, Yielded):
                 self._yielded, self._version = record.cidrs, record.version
             elif isinstance(record, Published):
-                self._status, self._version = record.status, record.version
+                self._status, self._version = _of_instance(record.status, self._instance_id), record.version
             else:
                 self.ledger.apply(record)
         self.ledger.sort()

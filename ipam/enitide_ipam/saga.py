@@ -115,8 +115,8 @@ def _without_eni(state: SagaState, node: NodeSnapshot, settings: PlanSettings, n
             return Step(StepKind.FINISHED, reason=f"not made: {state.refused}")
         if not node.instance_missing:
             return Step(StepKind.CALL, state.create, reason=state.create.reason)
-    # What was ordered by an earlier process may have been sent up to now - its last possible send is unknown, but it
-    # ended with that process, whose lease had to run out first: counting from the intent is the least bound we have.
+    # An earlier process may have sent Create later than it wrote the intent (it waits for its budget). What this bound
+    # misses is an ENI with our tags and without an intent: the sweep's to find, never a doubled one on the node.
     settled_at = unix(state.intent.since) + settings.call_timeout_s + SETTLE_S
     if state.looked_at is None or state.looked_at < settled_at:
         return _reread(now if state.looked_at is None else max(now, settled_at), "is there an ENI with this token?")

@@ -557,3 +557,10 @@ def test_of_two_broken_prefixes_the_fuller_one_is_filled():
         pool.release(f"c{each}/eth0", 0.0)
     assert give(pool, "next/eth0", pod(99), 60.0) not in first
     assert len(second) == 10
+
+
+def test_a_journal_of_another_instance_publishes_nothing():
+    journal = pool_with(interface(singles=2)).records(0.0)
+    pool = Pool("i-2")
+    pool.restore(journal, 0.0)
+    assert pool.interfaces() == ()
