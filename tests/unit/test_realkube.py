@@ -11,6 +11,7 @@ from cryptography import x509
 from enitide_api.errors import LabFailed, NamespaceMissing
 from enitide_lab.realkube import build, netns
 from enitide_lab.realkube.children import Children, stop_leftovers
+from enitide_lab.realkube.existing import rest_of
 from enitide_lab.realkube.kubeconfig import write_kubeconfig
 from enitide_lab.realkube.pki import Authority
 from enitide_lab.realkube.programs import why_unavailable
@@ -173,6 +174,22 @@ def test_a_kubeconfig_is_readable_by_its_owner_alone(tmp_path):
     )
     assert path.stat().st_mode & 0o777 == 0o600
     assert json.loads(path.read_text())["users"][0]["user"] == {"tokenFile": str(tmp_path / "token")}
+
+
+def test_an_existing_clusters_token_and_authority_are_found(tmp_path):
+    authority = Authority(tmp_path / "pki")
+    authority.create()
+    (tmp_path / "token").write_text("s3cret\n")
+    path = write_kubeconfig(
+        tmp_path / "config",
+        server="https://127.0.0.1:1",
+        authority=authority.pair.certificate,
+        user="x",
+        token_file=tmp_path / "token",
+    )
+    found = rest_of(path, tmp_path)
+    assert (found.server, found.credentials.token) == ("https://127.0.0.1:1", "s3cret")
+    assert found.authority.read_bytes() == authority.pair.certificate.read_bytes()
 
 
 def test_a_missing_namespace_is_named_and_the_callers_own_stays(tmp_path):

@@ -30,12 +30,12 @@ def rest_of(kubeconfig: Path, directory: Path) -> Rest:
         load(config_file=str(kubeconfig), client_configuration=settings, temp_file_path=str(directory))
     except (config.ConfigException, OSError) as error:
         raise LabFailed(f"KUBECONFIG={kubeconfig} cannot be used: {error}") from error
-    bearer = settings.get_api_key_with_prefix("authorization") or ""
+    bearer: str = settings.api_key.get("BearerToken", "")
     certificate = Path(settings.cert_file) if settings.cert_file else None
     key = Path(settings.key_file) if settings.key_file else None
     authority = Path(settings.ssl_ca_cert) if settings.ssl_ca_cert else None
     name = settings.tls_server_name or ""
-    credentials = Credentials(certificate, key, bearer.removeprefix("Bearer "))
+    credentials = Credentials(certificate, key, bearer.removeprefix("Bearer ").strip())
     return Rest(settings.host, authority, credentials, tls_server_name=name)
 
 
