@@ -1,4 +1,4 @@
-"""The CNI plugin alone, against a socket that behaves and one that does not. Each case is one run of the real binary."""
+"""The CNI plugin alone, against a socket that behaves and one that does not. Each case is a run of the real binary."""
 
 from __future__ import annotations
 
