@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, IPv6, IPv6ExtHdrDestOpt
@@ -25,7 +25,10 @@ pytestmark = pytest.mark.bpf
 
 OK, SHOT, REDIRECT, NEXT = 0, 2, 7, -1
 FOREIGN_MARK = 0x4000
-_many = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+_many = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+Run = Callable[[World, Routing, Case], None]
 
 
 @pytest.fixture(scope="module", params=list(Routing), ids=lambda routing: routing.value)
@@ -81,15 +84,7 @@ def check(seen: Seen, sent: bytes, expected: model.Verdict, passed: int) -> None
         assert bytes(again) == seen.packet, "the IPv4 checksum is right after the hop limit changed"
 
 
-@_many
-@given(case=cases)
-@example(case=Case(6, "link-local", "link-local", "ns gateway", 255))
-@example(case=Case(6, "own", "link-local", "na own", 255))
-@example(case=Case(6, "unspecified", "multicast", "ns own", 255))
-@example(case=Case(6, "own", "mapped pod"))
-@example(case=Case(4, payload=1972 - 14))
-def test_a_packet_from_a_pod_gets_the_verdict_of_the_model(node: tuple[World, Routing], case: Case) -> None:
-    world, routing = node
+def run_from_pod(world: World, routing: Routing, case: Case) -> None:
     packet = model.frame(case, world, world.pod1, mac("pod1" if case.known else "stranger"))
     device = world.pod1.ifindex if case.known else world.stranger
     seen = world.run(Hook.FROM_POD, packet, ifindex=device, mark=FOREIGN_MARK)
@@ -102,19 +97,13 @@ def test_a_packet_from_a_pod_gets_the_verdict_of_the_model(node: tuple[World, Ro
         assert seen.mark == FOREIGN_MARK | eni_mark(1)
 
 
-@_many
-@given(case=cases)
-def test_a_packet_to_a_pod_gets_the_verdict_of_the_model(node: tuple[World, Routing], case: Case) -> None:
-    world, _ = node
+def run_to_pod(world: World, _routing: Routing, case: Case) -> None:
     packet = model.frame(case, world, world.pod1, mac("pod1" if case.known else "stranger"))
     device = world.pod1.ifindex if case.known else world.stranger
     check(world.run(Hook.TO_POD, packet, ifindex=device), packet, model.to_pod(case), OK)
 
 
-@_many
-@given(case=cases)
-def test_a_packet_from_the_wire_gets_the_verdict_of_the_model(node: tuple[World, Routing], case: Case) -> None:
-    world, routing = node
+def run_from_wire(world: World, routing: Routing, case: Case) -> None:
     packet = model.frame(case, world, world.pod1, mac("eni1"))
     seen = world.run(Hook.FROM_WIRE, packet, ifindex=world.eni1.ifindex, mark=FOREIGN_MARK)
     expected = model.from_wire(case, routing, len(packet))
@@ -123,6 +112,51 @@ def test_a_packet_from_the_wire_gets_the_verdict_of_the_model(node: tuple[World,
         pod = world.pod1 if case.destination == "self" else world.pod2
         assert seen.packet[:12] == pod.pod_mac + pod.host_mac
         assert seen.mark == 0
+
+
+ways = pytest.mark.parametrize("run", [run_from_pod, run_to_pod, run_from_wire], ids=lambda run: run.__name__[4:])
+
+
+@ways
+@_many
+@given(case=cases)
+def test_whatever_the_packet_program_and_model_agree(node: tuple[World, Routing], run: Run, case: Case) -> None:
+    run(*node, case)
+
+
+FORWARDED = [
+    Case(family, destination=destination, hop_limit=hops, payload=payload, options=options, to_host_mac=ours)
+    for family, destination, payload, (hops, options, ours) in itertools.product(
+        (4, 6),
+        model.DESTINATIONS,
+        (0, 20, 1900, 2500, 3100),
+        ((64, False, True), (1, False, True), (64, True, True), (64, False, False)),
+    )
+]
+
+
+@ways
+def test_every_destination_at_every_size_goes_the_way_of_the_model(node: tuple[World, Routing], run: Run) -> None:
+    for case in FORWARDED:
+        run(*node, case)
+
+
+SENT = [
+    Case(family, source, destination, transport, hops, extensions=extensions, fragment=fragment)
+    for family, source, transport, (destination, hops), (extensions, fragment) in itertools.product(
+        (4, 6),
+        model.SOURCES,
+        model.TRANSPORTS,
+        (("remote", 64), ("multicast", 255)),
+        (((), "none"), ((), "first"), ((), "later"), (("destination",), "none")),
+    )
+    if family == 6 or not (extensions or transport in model.DISCOVERY)
+]
+
+
+def test_every_source_with_every_protocol_is_judged_as_the_model_does(node: tuple[World, Routing]) -> None:
+    for case in SENT:
+        run_from_pod(*node, case)
 
 
 @pytest.mark.parametrize(
