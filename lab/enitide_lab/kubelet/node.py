@@ -101,7 +101,7 @@ class NodeKubelet:
                 log.info("pod tried again", pod=key, node=self._node.name, delay_s=round(delay_s, 1), error=str(error))
             else:
                 self._queue.forget(key)
-            self._queue.done(key)
+                self._queue.done(key)
 
     async def _keep_registered(self) -> None:
         told: tuple[str, str] | None = None

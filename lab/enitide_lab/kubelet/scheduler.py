@@ -73,7 +73,7 @@ class Scheduler:
                     log.warning("not bound", pod=key, reason=error.reason, error=str(error), delay_s=delay_s)
                 else:
                     self._queue.forget(key)
-                self._queue.done(key)
+                    self._queue.done(key)
 
     def _pod_changed(self, key: str, old: KubeletPod | None, new: KubeletPod | None) -> None:
         if new is None or new.spec.node_name:
