@@ -91,6 +91,7 @@ PRODUCERS: tuple[Callable[[], Files], ...] = (
     commands,
     iam,
     elsewhere("enitide_enidp.datapath.cheader:files"),
+    elsewhere("enitide_enidp.server.paths:files"),
     elsewhere("generate_limits:files"),
     elsewhere("values_schema:files"),
 )

@@ -155,6 +155,7 @@ class Agent:
         monitor.start()
         events = EventRecorder(kube, "enitide.io/agent", self.node, rng=self._rng)
         self.waits.listener = self._event_of(events)
+        core.on_undone = self._undone_event_of(events)
         eninodes = Reflector(
             kube,
             ENINODE,
@@ -252,6 +253,15 @@ class Agent:
 
         def record(wait: Wait) -> None:
             events.record(about, wait.reason, wait.message, action="Waiting", event_type="Warning")
+
+        return record
+
+    def _undone_event_of(self, events: EventRecorder) -> Callable[[str], None]:
+        about = ObjectRef(NODE, self.node)
+
+        def record(what: str) -> None:
+            note = f"the system configured an ENI of ours, which was undone: {what}"
+            events.record(about, Reason.FOREIGN_CONFIGURATION, note, action="Undoing", event_type="Warning")
 
         return record
 

@@ -43,7 +43,10 @@ def node_config(settings: AgentSettings) -> NodeConfig:
 
 
 class Core:
-    """Make it, `start` it, then `run` it as a task. `on_pass` is called after every pass."""
+    """Make it, `start` it, then `run` it as a task.
+
+    `on_pass` is called after every pass, `on_undone` for each foreign configuration that was removed.
+    """
 
     def __init__(
         self, settings: AgentSettings, memory: Memory, waits: Waits, resolve: Callable[[PodRef], PodRef]
@@ -54,6 +57,7 @@ class Core:
         self.undone: Counter[str] = Counter()
         self.repairs: Counter[str] = Counter()
         self.on_pass: Callable[[], None] = lambda: None
+        self.on_undone: Callable[[str], None] = lambda _what: None
         self.route = RouteSocket()
         self.datapath = Datapath.open(settings.pin_dir, node_config(settings))
         self.endpoints = Endpoints(
@@ -184,6 +188,7 @@ class Core:
                 self._waits.clear(wait.subject)
         for text in outcome.undone:
             self.undone[text] += 1
+            self.on_undone(text)
             _log.warning("foreign configuration undone", reason=Reason.FOREIGN_CONFIGURATION, what=text)
 
     def _count_repairs(self, repairs: list[str]) -> None:

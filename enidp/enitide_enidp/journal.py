@@ -20,7 +20,7 @@ from enitide_ipam.records import Record, decode, encode
 
 _CRC_LENGTH = 8
 _COMPACT_MIN_LINES = 1000
-_COMPACT_RATIO = 4
+_COMPACT_RATIO = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class Journal:
         except OSError as error:
             raise JournalFailed(f"journal {path}: {error.strerror}") from error
         self._lines = len(self.found.records) + self.found.damaged
+        self._shortest = 0  # lines after the last rewriting: what cannot be left out
 
     def close(self) -> None:
         os.close(self._fd)
@@ -94,9 +95,10 @@ class Journal:
         self._length += len(data)
         self._lines += len(records)
 
-    def is_long(self, live: int) -> bool:
-        """Whether rewriting with `live` records would be worth it."""
-        return self._lines > max(_COMPACT_MIN_LINES, _COMPACT_RATIO * live)
+    @property
+    def is_long(self) -> bool:
+        """Whether rewriting would be worth it."""
+        return self._lines > max(_COMPACT_MIN_LINES, _COMPACT_RATIO * self._shortest)
 
     def rewrite(self, records: Iterable[Record]) -> None:
         """Replace the content by these in one step: a crash leaves the old or the new file, never a mixture."""
@@ -113,7 +115,7 @@ class Journal:
         except OSError as error:
             raise JournalFailed(f"journal {self._path}: {error.strerror}") from error
         os.close(self._fd)
-        self._fd, self._length, self._lines = fd, len(data), len(lines)
+        self._fd, self._length, self._lines, self._shortest = fd, len(data), len(lines), len(lines)
 
 
 def _read_all(fd: int) -> bytes:

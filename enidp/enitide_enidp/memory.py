@@ -45,7 +45,7 @@ class Memory:
                 self._rewrite()
             elif records:
                 self._journal.append(records)
-                if self._journal.is_long(len(self.pool.owners()) + 2):
+                if self._journal.is_long:
                     self._rewrite()
         except JournalFailed:
             self._is_behind = True

@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from enitide_api.errors import NetlinkFailed
 from enitide_api.logging import get_logger
@@ -41,6 +41,12 @@ class Outcome:
     undone: tuple[str, ...] = ()
     changed: int = 0
     actual: Actual = field(default_factory=Actual)
+
+
+def _as_made(device: Device, goal: Wanted) -> Device:
+    """The device as it is after the steps: its pods take their MTU from it at once."""
+    link = device.link
+    return replace(device, link=replace(link, mtu=goal.mtu.get(link.ifindex, link.mtu), up=True))
 
 
 def read_actual() -> Actual:
@@ -88,7 +94,7 @@ class Reconciler:
         if 0 in broken:
             failed |= {d.interface.id: broken[0] for d in devices}
         return Outcome(
-            devices,
+            tuple(_as_made(device, goal) for device in devices),
             frozenset(d.interface.id for d in devices) - frozenset(failed),
             tuple(each.id for each in interfaces if each.id not in links),
             failed,
