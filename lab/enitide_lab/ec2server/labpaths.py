@@ -42,11 +42,14 @@ class LabPaths:
                 case "GET", "calls":
                     result = self._calls(int(asked.get("last", "0")))
                 case "GET", "faults":
-                    result = {"faults": [dataclasses.asdict(fault) for fault in self._endpoint.physics.faults]}
+                    with self._endpoint.changed:
+                        result = {"faults": [dataclasses.asdict(fault) for fault in self._endpoint.physics.faults]}
                 case "POST", "faults":
-                    result = {"id": self._endpoint.physics.add(read_fault(wanted))}
+                    with self._endpoint.changed:
+                        result = {"id": self._endpoint.physics.add(read_fault(wanted))}
                 case "DELETE", "faults":
-                    self._endpoint.physics.remove(int(asked["id"]) if "id" in asked else None)
+                    with self._endpoint.changed:
+                        self._endpoint.physics.remove(int(asked["id"]) if "id" in asked else None)
                     result = {}
                 case "POST", "metadata-faults":
                     result = self._set_metadata_fault(wanted)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from enitide_lab.ec2model.state import InstanceRecord
 from enitide_lab.ec2server.mirror import Mirror
 
 
@@ -33,12 +32,11 @@ class MotoFacts(Mirror):
                 }
         return None
 
-    def extras(self, record: InstanceRecord) -> dict[str, Any]:
-        """What moto knows of an instance beyond the model, in boto3's form."""
-        instance = self.instances().get(record.id)
+    def extras(self, instance: Any | None) -> dict[str, Any]:
+        """What moto knows of one of its instances beyond the model; nothing for an instance that only the model has."""
         if instance is None:
             return {}
-        profile = self.backend.iam_instance_profile_associations.get(record.id)
+        profile = self.backend.iam_instance_profile_associations.get(instance.id)
         options = instance.metadata_options
         return {
             "KeyName": instance.key_name,
@@ -69,9 +67,6 @@ class MotoFacts(Mirror):
             ],
         }
 
-    def reservation_of(self, instance_id: str) -> str:
-        """The reservation that an instance was launched in."""
-        for name, reservation in self.backend.reservations.items():
-            if any(instance.id == instance_id for instance in reservation.instances):
-                return str(name)
-        return f"r-{instance_id.partition('-')[2]}"
+    def reservation_ids(self) -> dict[str, str]:
+        """Which reservation each of moto's instances was launched in."""
+        return {i.id: name for name, reservation in self.backend.reservations.items() for i in reservation.instances}

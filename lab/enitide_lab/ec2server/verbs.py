@@ -240,9 +240,11 @@ def unassign_ipv6_addresses(context: Context, params: Params) -> Result:
 def reservations(context: Context, views: Sequence[Instance]) -> list[Result]:
     """Instances grouped by the reservation they were launched in."""
     grouped: dict[str, list[Result]] = {}
+    known, places = context.moto.instances(), context.moto.reservation_ids()
     for view in views:
-        extras = context.moto.extras(context.model.instance_record(view.id))
-        grouped.setdefault(context.moto.reservation_of(view.id), []).append(context.shapes.instance(view, extras))
+        place = places.get(view.id, f"r-{view.id.partition('-')[2]}")
+        shape = context.shapes.instance(view, context.moto.extras(known.get(view.id)))
+        grouped.setdefault(place, []).append(shape)
     return [
         {"ReservationId": name, "OwnerId": context.model.owner, "Groups": [], "Instances": instances}
         for name, instances in grouped.items()
