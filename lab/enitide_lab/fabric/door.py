@@ -1,7 +1,9 @@
 """`python -m enitide_lab.fabric.door`: lets programs of this machine reach what listens inside the fabric.
 
 Listens on loopback addresses of this machine and carries each connection, byte by byte, to an address of the fabric's
-namespace. kubectl and the AWS clients of a person need no namespace, and the machine needs no route into the lab.
+namespace. kubectl and the AWS clients of a person need no namespace, and the machine needs no route into the lab. It
+listens at the same addresses in the loopback of each node too (`--in`), so that what `enitide lab env` prints is right
+on both sides: a foreign client in the wrong namespace still reaches the lab, and never something outside of it.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -59,11 +62,21 @@ class Door:
             writer.close()
 
 
-async def _serve(netns: Path, doors: Sequence[tuple[tuple[str, int], tuple[str, int]]]) -> None:
-    servers = [
-        await asyncio.start_server(Door(netns, target).enter, outer[0], outer[1], reuse_address=True)
-        for outer, target in doors
-    ]
+def _listener(address: tuple[str, int]) -> socket.socket:
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind(address)
+    return found
+
+
+async def _serve(
+    netns: Path, doors: Sequence[tuple[tuple[str, int], tuple[str, int]]], rooms: Sequence[Path | None]
+) -> None:
+    servers = []
+    for outer, target in doors:
+        for room in rooms:
+            listener = _listener(outer) if room is None else in_namespace(room, partial(_listener, outer))
+            servers.append(await asyncio.start_server(Door(netns, target).enter, sock=listener))
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
@@ -75,11 +88,14 @@ def _address(text: str) -> tuple[str, int]:
 @click.command()
 @click.option("--netns", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--door", "doors", multiple=True, metavar="ADDR:PORT=ADDR:PORT", help="Here, and inside the fabric.")
-def main(netns: Path, doors: tuple[str, ...]) -> None:
+@click.option(
+    "--in", "rooms", multiple=True, type=click.Path(exists=True, path_type=Path), help="Listen there instead."
+)
+def main(netns: Path, doors: tuple[str, ...], rooms: tuple[Path, ...]) -> None:
     """Run until ended."""
     configure("info", component="door")
     pairs = [(_address(here), _address(inside)) for here, _, inside in (door.partition("=") for door in doors)]
-    asyncio.run(_serve(netns, pairs))
+    asyncio.run(_serve(netns, pairs, rooms or (None,)))
 
 
 if __name__ == "__main__":

@@ -121,15 +121,21 @@ class Lab:
         command = [sys.executable, "-m", "enitide_lab.apiserver", "--listen", listen, *written]
         self.start("kubernetes", command, cgroup="control/kubernetes")
 
-    def start_door(self, kube_port: int, ec2_port: int) -> None:
+    def start_door(self) -> None:
         """The way in from this machine's loopback."""
-        doors = [
-            f"127.0.0.1:{outer}={CONTROL_ADDRESS}:{inner}"
-            for outer, inner in ((kube_port, KUBE_PORT), (ec2_port, EC2_PORT))
-        ]
-        options = [option for door in doors for option in ("--door", door)]
+        self._open_door("door", ())
+
+    def start_node_doors(self) -> None:
+        """The same addresses in the loopback of every node."""
+        self._open_door("door/nodes", tuple(self.netns(node) for node in self.record.nodes))
+
+    def _open_door(self, name: str, rooms: tuple[Path, ...]) -> None:
+        endpoints = self.record.endpoints
+        options = [option for room in rooms for option in ("--in", str(room))]
+        for url, inner in ((endpoints.kube, KUBE_PORT), (endpoints.ec2, EC2_PORT)):
+            options += ["--door", f"{url.rpartition('/')[2]}={CONTROL_ADDRESS}:{inner}"]
         command = [sys.executable, "-m", "enitide_lab.fabric.door", "--netns", str(self.paths.fabric), *options]
-        self.start("door", command, cgroup="control/door")
+        self.start(name, command, cgroup="control/door")
 
     def start_fabric(self, options: LabOptions) -> None:
         """The VPC's router follows EC2."""
@@ -182,7 +188,7 @@ class Lab:
         return Path(self.record.cgroup) / "nodes" / node.name
 
     def environment(self, node: NodeRecord) -> dict[str, str]:
-        """What a foreign client needs to use the node. The keys are an API: none may change."""
+        """What a foreign client needs to use the node, in its namespace or outside. The keys are an API."""
         folders = self.paths.node(node.name)
         return {
             "NETCONFPATH": str(folders.cni_conf_dir),
@@ -190,8 +196,8 @@ class Lab:
             "ENITIDE_NETWORK": "enitide",
             "ENITIDE_NETNS": str(self.netns(node)),
             "ENITIDE_SOCKET": str(folders.socket),
-            "KUBECONFIG": str(self.paths.node_kubeconfig),
-            "AWS_ENDPOINT_URL": self.record.endpoints.ec2_nodes,
+            "KUBECONFIG": str(self.paths.kubeconfig),
+            "AWS_ENDPOINT_URL": self.record.endpoints.ec2,
             "AWS_REGION": self.record.region,
         }
 
