@@ -27,6 +27,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     TokenRetrievalError,
 )
+from botocore.parsers import ResponseParserError
 
 from enitide_api.errors import EC2Ambiguous, EC2Error, EC2Refused, EC2Unauthorized, EC2Unavailable, SettingsInvalid
 from enitide_ipam.limits import InstanceLimits
@@ -66,8 +67,12 @@ class AwsEc2:
         endpoint_url: str = "",
         call_timeout_s: float = 15.0,
         before_send: Callable[[], None] = lambda: None,
+        session: aioboto3.Session | None = None,
     ) -> AsyncIterator[AwsEc2]:
-        """Opens no connection yet. `before_send` raises to hold back a mutating call. `SettingsInvalid`: no region."""
+        """Opens no connection yet. `before_send` raises to hold back a mutating call. `SettingsInvalid`: no region.
+
+        `session`: one to share, since each reads EC2's description anew (0.2 s, 20 MB).
+        """
         config = AioConfig(
             connect_timeout=min(CONNECT_TIMEOUT_S, call_timeout_s),
             read_timeout=call_timeout_s,
@@ -75,7 +80,7 @@ class AwsEc2:
             max_pool_connections=64,
             user_agent_extra="enitide",
         )
-        made = aioboto3.Session().client(
+        made = (session or aioboto3.Session()).client(
             "ec2", region_name=region or None, endpoint_url=endpoint_url or None, config=config
         )
         try:
@@ -232,7 +237,7 @@ async def _sent(verb: Verb, call: Awaitable[views.Document], read: Callable[[vie
         return read(reply)
     except ClientError as error:
         raise _answered(verb, error) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ResponseParserError) as error:
         raise EC2Ambiguous(f"{verb}: the reply is not what EC2 sends: {error!r}", code="Garbage", verb=verb) from error
     except (BotoCoreError, OSError, aiohttp.ClientError) as error:
         raise _unanswered(verb, error) from error
