@@ -106,6 +106,7 @@ async def test_an_outage_refuses_or_hangs_until_it_is_over(tmp_path):
         waiting = asyncio.create_task(kube.list(NODE))
         done, _ = await asyncio.wait({waiting}, timeout=0.2)
         assert not done
+        await command({"outage": {"mode": "hang"}})
         await command({"clear": True})
         assert (await asyncio.wait_for(waiting, 5)).items == ()
 

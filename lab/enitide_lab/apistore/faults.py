@@ -108,7 +108,7 @@ class Faults:
     def begin_outage(self, mode: Literal["hang", "refuse"]) -> None:
         """From now on requests wait for the end (`hang`), or find nobody (`refuse`)."""
         self.outage = mode
-        self._over = asyncio.Event()
+        self._over = self._over or asyncio.Event()  # who waits already waits for the end of this one too
 
     def end_outage(self) -> None:
         """The server answers again."""
