@@ -6,13 +6,42 @@ errors into `ModelError`, so that one assertion serves both.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
+import pytest
 from botocore.exceptions import ClientError
 
 from enitide_lab.ec2model import EC2Model, ModelError
 from enitide_lab.ec2model.types import Assigned, Attachment, NetworkInterface, Page, Subnet
-from support.ec2 import OTHER_ZONE, ZONE, Ground, run_instance
+from support.ec2 import OTHER_ZONE, TYPES, ZONE, Endpoint, Ground, build_ground, run_instance
+
+
+@pytest.fixture(params=["model", "wire"])
+def face(request: pytest.FixtureRequest) -> Iterator[Face]:
+    """Each face in turn, on a new ground."""
+    if request.param == "model":
+        yield ModelFace(EC2Model(lambda: 0.0, instance_types=TYPES))
+        return
+    endpoint: Endpoint = request.getfixturevalue("ec2_endpoint")
+    client = endpoint.client(parameter_validation=False)  # EC2's own refusals are the subject, not botocore's
+    yield WireFace(client, build_ground(client))
+    client.close()
+
+
+@contextmanager
+def refused(code: str, status: int = 400) -> Iterator[None]:
+    """The block is refused with EC2's `code` and HTTP `status`."""
+    with pytest.raises(ModelError) as caught:
+        yield
+    assert (caught.value.code, caught.value.http_status) == (code, status)
+
+
+@pytest.fixture
+def spare(face: Face) -> Callable[[], str]:
+    """A maker of detached ENIs in the roomy subnet."""
+    return lambda: face.create(face.ground.subnet, groups=[face.ground.group]).id
 
 
 class Face(Protocol):
