@@ -286,7 +286,8 @@ def _dry_run(query: Mapping[str, str]) -> bool:
 
 async def _body(request: web.BaseRequest) -> dict[str, Any]:
     if request.content_type not in ("application/json", "application/octet-stream"):
-        raise refusal.unsupported_media(f"the body must be application/json, not {request.content_type}")
+        hint = "give a manifest to `kubectl apply -f` (generators such as `kubectl create namespace` send protobuf)"
+        raise refusal.unsupported_media(f"the body must be application/json, not {request.content_type}: {hint}")
     raw = await request.read()
     try:
         body = msgspec.json.decode(raw) if raw else {}
