@@ -120,12 +120,16 @@ class Actor:
             return
         self._news.tell(view.plan)
         await self._publish(view)
+        if why is None:
+            await self._release()
 
     def _decide(self, snapshot: NodeSnapshot) -> Outlook:
         """Plan, send what is independent of the status, and see what follows."""
         ctx, state, now = self._ctx, self.state, self._ctx.now()
         vpc_id = snapshot.instance.vpc_id
         subnets = ctx.book.subnets(vpc_id, now)
+        if {each.subnet_id for each in snapshot.enis} - {each.id for each in subnets}:
+            ctx.discovery.starving(vpc_id, whole=True)  # an ENI in a subnet we have not read cannot be published
         plan = plan_node(snapshot, subnets, ctx.book.groups(vpc_id), ctx.plan_settings, now)
         state.troubles.prune({key_of(each) for each in plan.actions} | {("Publish", "")}, now)
         free = tuple(each for each in plan.actions if not state.troubles.holds(key_of(each), now))
@@ -182,10 +186,14 @@ class Actor:
         for intent in state.resource.status.pending:
             if intent.token in state.orders and intent.token not in state.ended:
                 self._sagas.start(intent)
-        await self._release()
 
     async def _release(self) -> None:
-        """Unassign what stands in the accepted `releasing`, one call per ENI at a time."""
+        """Unassign what stands in the accepted `releasing`, one call per ENI at a time.
+
+        What was only wanted to stand there does not count: a write that was not accepted changed nothing there.
+        """
+        if self.state.instance_missing or self.state.ambiguous_since is not None:
+            return
         busy = {getattr(each, "eni_id", "") for each in self.state.in_flight.values()}
         enis = self._ctx.world.enis_of(self.state.instance_id)
         now = self._ctx.now()

@@ -136,6 +136,8 @@ class Fleet:
         if actor is None or run is None:
             return
         run.cancel()
+        # sagas under way undo what they have not attached: nobody is left to publish it
+        actor.state.instance_missing = True
         self._ctx.world.forget_instance(actor.state.instance_id)
         _log.info("node gone", node=name)
 

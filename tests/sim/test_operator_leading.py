@@ -258,3 +258,91 @@ def test_a_node_that_goes_away_is_forgotten() -> None:
         assert operator.engine.state().nodes == 0
 
     run_virtual(scenario())
+
+
+def test_a_node_that_names_another_instance_has_nothing_unassigned_either() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.install()
+        await scene.node("n")
+        first = scene.operator("first")
+        await scene.until(lambda: _filled(scene), "the pool")
+        await first.stop()
+        status = (await scene.eninode("n")).status
+        address = status.interfaces[0].addresses[0]
+        await scene.kube.patch(ENINODE, "n", {"status": {"releasing": [address]}}, subresource="status")
+        await scene.replace_node("n", "i-00000000000000000")
+        second = scene.operator("second")
+
+        async def told() -> bool:
+            return await scene.ready_reason("n") == "InstanceMismatch"
+
+        await scene.until(told, "the mismatch is told", 60)
+        await asyncio.sleep(600)
+        assert not second.metrics.calls
+        await scene.replace_node("n", scene.instances["n"])
+
+        async def gone() -> bool:
+            return not (await scene.eninode("n")).status.releasing
+
+        await scene.until(gone, "what stood in releasing is finished by whoever leads", 60)
+        assert address not in scene.attached("n")[0].addresses or address in {
+            a for each in (await scene.eninode("n")).status.interfaces for a in each.addresses
+        }
+
+    run_virtual(scenario())
+
+
+def test_an_unassign_of_unknown_outcome_is_read_before_it_is_sent_again() -> None:
+    async def scenario() -> None:
+        from enitide_lab.ec2model import Effect
+
+        scene = Scene()
+        await scene.install(pool={"minAllocate": 16}, release={"delay": "1s"})
+        await scene.node("n")
+        scene.operator()
+        await scene.until(lambda: _filled(scene, at_least=16), "a large pool")
+        await asyncio.sleep(15)
+        await scene.kube.patch(ENICLASS, "default", {"spec": {"pool": {"minAllocate": 8}}})
+
+        async def asked() -> bool:
+            return (await scene.eninode("n")).status.reclaim is not None
+
+        await scene.until(asked, "it asks")
+        scene.physics.add(Fault("UnassignPrivateIpAddresses", effect=Effect.LOST, times=1))
+        addresses = [a for each in (await scene.eninode("n")).status.interfaces for a in each.addresses]
+        await scene.spec("n", yielded=addresses[-4:])
+
+        async def gone() -> bool:
+            held = {a for each in scene.attached("n") for a in each.addresses}
+            return not held & set(addresses[-4:]) and not (await scene.eninode("n")).status.releasing
+
+        assert await scene.until(gone, "they are gone", 60) > 14  # a call time-out, then the reading
+        # EC2 refuses to unassign what is not assigned: nothing was sent twice
+        outcomes = {outcome for verb, outcome in scene.physics.counts if verb == "UnassignPrivateIpAddresses"}
+        assert outcomes <= {"ok", "lost"}
+
+    run_virtual(scenario())
+
+
+def test_an_eninode_that_goes_away_in_the_middle_of_a_saga_leaves_no_eni_behind() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.install()
+        await scene.node("n")
+        await scene.pods("n", 20)
+        scene.physics.add(Fault("AttachNetworkInterface", code="RequestLimitExceeded", http_status=503, for_s=20))
+        scene.operator()
+
+        async def made() -> bool:
+            return bool(scene.detached())
+
+        await scene.until(made, "ENIs wait for their attachment")
+        await scene.kube.delete(ENINODE, "n")
+
+        async def undone() -> bool:
+            return not scene.detached()
+
+        await scene.until(undone, "they are gone or attached", 120)
+
+    run_virtual(scenario())
