@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from support.virtual_loop import run_virtual, virtual_loop
 
+from enitide_api.errors import SettingsInvalid
 from enitide_operator.ec2.budget import DOCUMENTED, RELEASE, Budget, Order, Size
 from enitide_operator.ec2.port import MUTATIONS, Verb
 
@@ -107,7 +108,7 @@ def test_defaults_are_the_documented_sizes() -> None:
 
 
 def test_an_unknown_verb_in_the_settings_is_refused_with_what_to_write() -> None:
-    with pytest.raises(ValueError, match="CreateNetworkInterface"):
+    with pytest.raises(SettingsInvalid, match="CreateNetworkInterface"):
         Budget({"CreateInterface": Size(1.0, 1.0)})
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from enitide_api.errors import SettingsInvalid
 from enitide_operator.ec2.port import MUTATIONS, Verb
 
 ALL = "all"  # the shared bucket's name in settings and metrics
@@ -149,11 +150,11 @@ class Budget:
     """All buckets. `take` before every attempt, then tell how it ended."""
 
     def __init__(self, sizes: Mapping[str, Size] | None = None) -> None:
-        """`sizes` by verb replaces documented ones; the key `all` adds the shared bucket."""
+        """`sizes` by verb replaces documented ones; `all` adds the shared bucket. `SettingsInvalid`: another key."""
         self._given = dict(sizes or {})
         unknown = sorted(set(self._given) - {ALL, *Verb})
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is no EC2 verb of ours: write {ALL} or one of {', '.join(Verb)}")
+            raise SettingsInvalid(f"budget: {unknown[0]!r} is no verb of ours: write {ALL} or one of {', '.join(Verb)}")
         self._buckets: dict[str, Bucket] = {}
         self._shared = Bucket(self._given[ALL]) if ALL in self._given else None
 
