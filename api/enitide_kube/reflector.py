@@ -31,6 +31,9 @@ WATCH_TIMEOUT_S = 300.0
 # A server that answers but refuses to watch from our version this often in a row (etcd restored from an older backup
 # is ahead of no one) gets a fresh list. Failures without any answer never count: a relist would not fare better.
 REFUSALS_BEFORE_RELIST = 5
+# Only a watch that told something or lasted this long ends a row of failures. A list that succeeds does not: a server
+# that answers every watch with 410 would be listed without pause.
+STEADY_S = 5.0
 
 
 def _nothing(_reason: Reason | None, _detail: str) -> None:
@@ -153,19 +156,25 @@ class Reflector(Generic[T]):
         timeout_s = WATCH_TIMEOUT_S * self._rng.uniform(1.0, 2.0)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        async for event in self._kube.watch(
-            self.kind,
-            resource_version=self.resource_version,
-            namespace=self._namespace,
-            field_selector=self._field_selector,
-            label_selector=self._label_selector,
-            timeout_s=timeout_s,
-            on_open=self._works,
-        ):
-            self._apply(event)
-        if loop.time() - began < 1.0:
+        try:
+            async for event in self._kube.watch(
+                self.kind,
+                resource_version=self.resource_version,
+                namespace=self._namespace,
+                field_selector=self._field_selector,
+                label_selector=self._label_selector,
+                timeout_s=timeout_s,
+                on_open=self._works,
+            ):
+                self._failures = 0
+                self._apply(event)
+        finally:
+            if loop.time() - began >= STEADY_S:
+                self._failures = 0
+        if loop.time() - began < STEADY_S:
             # A server that ends each watch as it begins would have us spin.
-            await asyncio.sleep(self._backoff.delay_s(1, self._rng))
+            self._failures += 1
+            await asyncio.sleep(self._backoff.delay_s(self._failures, self._rng))
 
     def _apply(self, event: WatchEvent) -> None:
         if event.type == "BOOKMARK":
@@ -210,7 +219,6 @@ class Reflector(Generic[T]):
         self._on_state(reason, detail)
 
     def _works(self) -> None:
-        self._failures = 0
         if self._troubled:
             self._troubled = False
             self._on_state(None, "")

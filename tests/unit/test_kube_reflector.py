@@ -226,6 +226,32 @@ def test_a_server_that_refuses_to_watch_from_our_version_gets_a_fresh_list():
     assert run_virtual(main()) >= 2
 
 
+@pytest.mark.parametrize("code", [410, 503])
+def test_a_server_whose_watches_always_fail_is_not_asked_without_pause(code):
+    async def main():
+        scene = Scene()
+        fault = Fault(kind="Lease", verbs=frozenset({"watch"}), code=code, times=None, client="reader")
+        scene.store.faults.add(fault)
+        await asyncio.sleep(3600)
+        await scene.end()
+        return sum(count for (client, *_), count in scene.store.requests.items() if client == "reader")
+
+    assert run_virtual(main()) < 2 * 3600 / 15 + 40
+
+
+def test_a_server_that_ends_watches_as_they_begin_is_not_asked_without_pause():
+    async def main():
+        scene = Scene()
+        await scene.reflector.synced.wait()
+        for _ in range(36_000):
+            scene.store.drop_watches("Lease")
+            await asyncio.sleep(0.1)
+        await scene.end()
+        return scene.store.requests["reader", "watch", "Lease", "ok"]
+
+    assert run_virtual(main()) < 3600 / 15 + 20
+
+
 def test_a_late_listener_is_told_what_is_here():
     async def main():
         scene, late = Scene(), []
