@@ -79,6 +79,19 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
+def first(data: bytes, offset: int, wanted: int) -> bytes | None:
+    """The first attribute of one kind, without reading what follows it; None if there is none."""
+    end = len(data)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            return None
+        if kind & _TYPE_MASK == wanted:
+            return data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return None
+
+
 def read_u32(payload: bytes | None, default: int = 0) -> int:
     """A 32-bit attribute, or the default where there is none."""
     return int(_U32.unpack_from(payload)[0]) if payload is not None and len(payload) >= 4 else default

@@ -93,6 +93,11 @@ def mac_text(raw: bytes) -> str:
     return raw.hex(":")
 
 
+def link_name(body: bytes) -> str:
+    """The name alone out of an RTM_NEWLINK body: it comes first, and each pod start brings half a dozen of these."""
+    return codec.read_text(codec.first(body, IFINFO.size, IFLA_IFNAME))
+
+
 def parse_link(body: bytes) -> Link:
     """An RTM_NEWLINK body."""
     _, _, ifindex, flags, _ = IFINFO.unpack_from(body)

@@ -27,7 +27,7 @@ _READS_PER_WAKE = 16
 def is_news(kind: int, body: bytes, is_wanted: Callable[[Route], bool] = lambda _route: True) -> bool:
     """Whether a notification may mean that the node is no longer as wanted. `is_wanted`: a route of ours that went."""
     if kind in (build.RTM_NEWLINK, build.RTM_DELLINK):
-        return not facts.parse_link(body).name.startswith(HOST_PREFIX)
+        return not facts.link_name(body).startswith(HOST_PREFIX)
     if kind == build.RTM_NEWROUTE:
         route = facts.parse_route(body)
         return route is not None and route.protocol not in (facts.PROTOCOL, facts.PROTOCOL_KERNEL)
