@@ -122,7 +122,8 @@ class AgentSettings(CommonSettings):
     mtu: int = Field(default=0, ge=0, le=9001)
     """MTU of pods; 0: that of the ENI."""
     forwarding: Literal["redirect", "stack"] = "redirect"
-    """redirect: packets of pods leave by eBPF redirect; stack: through the kernel's routing."""
+    """redirect: packets of pods go by eBPF redirect, past the node's netfilter; stack: through the kernel's routing.
+    Choose stack where kube-proxy serves Services: it needs to see both directions."""
     metrics_address: str = "127.0.0.1:9809"
     """Address of /metrics and /healthz."""
 
