@@ -85,6 +85,11 @@ class Drop(IntEnum):
     REWRITE_FAILED = 9  # a helper that rewrites the packet failed
     WRONG_INTERFACE = 10  # a pod's packet on another ENI than its own: the VPC would drop it without a word
 
+    @property
+    def word(self) -> str:
+        """The reason as users see it everywhere: `SpoofedSource`."""
+        return "".join(part.capitalize() for part in self.name.split("_"))
+
 
 DROP_TEXT: dict[Drop, str] = {
     Drop.NO_ENDPOINT: "no endpoint on this interface",

@@ -64,5 +64,5 @@ def _of_core(core: Core) -> Iterable[Metric]:
     yield undone
     drops = CounterMetricFamily("enitide_drops", "Packets that the datapath dropped, by reason.", labels=["reason"])
     for reason, packets in core.datapath.drops().items():
-        drops.add_metric([reason.name], packets)
+        drops.add_metric([reason.word], packets)
     yield drops

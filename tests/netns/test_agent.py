@@ -93,7 +93,7 @@ async def test_a_packet_with_a_foreign_source_is_dropped_and_counted(node: Agent
     node.inside(Path(path).name, "ip", "address", "add", "10.0.99.99/32", "dev", "eth0")
     assert not ping(node, path, others[0], "-I", "10.0.99.99")
     drops = {row["reason"]: row["packets"] for row in (await node.get("/v1/drops"))["drops"]}
-    assert drops["SPOOFED_SOURCE"] >= 1
+    assert drops["SpoofedSource"] >= 1
     assert ping(node, path, others[0])
 
 

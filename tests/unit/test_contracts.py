@@ -122,7 +122,7 @@ def test_every_reason_has_a_section_in_the_runbook():
         if line.startswith("## ")
     }
     assert {str(r) for r in Reason} - headings == set()
-    assert {d.name.title().replace("_", "") for d in Drop} - headings == set()
+    assert {d.word for d in Drop} - headings == set()
 
 
 def test_the_operator_folder_never_shadows_pythons_own_operator_module():

@@ -87,7 +87,7 @@ def decode(data: bytes) -> DropEvent:
 def reason_word(number: int) -> str:
     """`SpoofedSource` for `Drop.SPOOFED_SOURCE`; a number newer than this build stays a number."""
     try:
-        return "".join(part.capitalize() for part in Drop(number).name.split("_"))
+        return Drop(number).word
     except ValueError:
         return str(number)
 

@@ -76,7 +76,7 @@ def interfaces(core: Core) -> list[dict[str, Any]]:
 def drops(core: Core) -> list[dict[str, Any]]:
     """Every drop reason and how many packets it took."""
     return [
-        {"reason": reason.name, "number": int(reason), "text": DROP_TEXT[reason], "packets": packets}
+        {"reason": reason.word, "number": int(reason), "text": DROP_TEXT[reason], "packets": packets}
         for reason, packets in core.datapath.drops().items()
     ]
 
