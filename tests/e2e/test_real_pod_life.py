@@ -1,11 +1,13 @@
 """One whole pod life on the lab with the real control plane, by the commands that a user has.
 
-RBAC is on: operator, agents and kubelets run with the rights of the chart and of a node, and none is ever refused.
+Nothing may more here than in production: RBAC and admission are on, operator, agents and kubelets have the credentials
+that the chart and a node have, agents run with the chart's capabilities and the operator with none.
 """
 
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+import yaml
 from support.lab import why_not
 from support.real import ENINODES, STRATEGIC, deployment, eninode, until
 
@@ -23,6 +26,7 @@ from enitide_lab.house.layout import lab_paths
 from enitide_lab.realkube import why_unavailable
 from enitide_lab.realkube.build import CNITOOL, built
 from enitide_lab.realkube.existing import rest_of
+from enitide_lab.up.running import Lab
 
 pytestmark = pytest.mark.real
 
@@ -37,6 +41,38 @@ def enitide(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=110)
 
 
+def granted(name):
+    """The capabilities that the rendered chart gives the one container of workload `name`."""
+    chart = Path(__file__).resolve().parents[1] / "golden" / "chart" / "rendered-default.yaml"
+    for item in yaml.safe_load_all(chart.read_text()):
+        if item["kind"] in ("DaemonSet", "Deployment") and item["metadata"]["name"] == name:
+            (container,) = item["spec"]["template"]["spec"]["containers"]
+            return container["securityContext"]["capabilities"].get("add", [])
+    raise AssertionError(f"the chart renders no {name}")
+
+
+def confine(name):
+    """Start operator and agents again by their own commands, with what the chart leaves them and no way to get more."""
+    running = Lab.open(lab_paths(name))
+    for program in running.record.programs:
+        role, _, node = program.name.partition("/")
+        if role not in ("operator", "agent"):
+            continue
+        command = Path(f"/proc/{program.pid}/cmdline").read_text().strip("\0").split("\0")
+        running.kill(program.name, signal.SIGTERM)
+        bounds = ",".join(["-all", *(f"+{capability.lower()}" for capability in granted(f"enitide-{role}"))])
+        limits = ["setpriv", "--no-new-privs", f"--bounding-set={bounds}", "--inh-caps=-all"]
+        netns = running.netns(running.record.node(node)) if node else running.paths.fabric
+        cgroup = f"nodes/{node}/agent" if node else f"control/{role}"
+        running.start(program.name, [*limits, *command], cgroup=cgroup, netns=netns)
+
+
+def effective(pid):
+    """The effective capabilities of a process, as the bits that the kernel shows."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("CapEff:")[2].split()[0], 16)
+
+
 @pytest.fixture(scope="module")
 def lab():
     """The name of a lab with two nodes on the real control plane."""
@@ -46,6 +82,7 @@ def lab():
     try:
         up = enitide("lab", "up", "--name", NAME, "--nodes", "2", "--kubernetes=real")
         assert up.returncode == 0, up.stderr[-6000:]
+        confine(NAME)
         yield NAME
     finally:
         enitide("lab", "down", "--name", NAME)
@@ -126,6 +163,14 @@ def foreign_namespace():
     subprocess.run(["ip", "netns", "add", name], check=True)
     yield Path("/run/netns") / name
     subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def test_all_this_is_done_with_the_capabilities_of_the_chart(lab, pods):
+    bits = {"NET_ADMIN": 12, "SYS_ADMIN": 21, "PERFMON": 38, "BPF": 39}
+    programs = {program.name: program.pid for program in Lab.open(lab_paths(lab)).record.programs}
+    assert effective(programs["operator"]) == 0
+    for node in NODES:
+        assert effective(programs[f"agent/{node}"]) == sum(1 << bits[name] for name in granted("enitide-agent"))
 
 
 def test_a_foreign_cni_client_adds_checks_and_deletes(nodes, pods, foreign_namespace):

@@ -100,7 +100,7 @@ def test_the_operator_is_not_root_and_the_agent_is_not_privileged():
     assert operator["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     agent = find(objects, "DaemonSet", "enitide-agent")["spec"]["template"]["spec"]
     main = agent["containers"][0]["securityContext"]
-    assert main["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "BPF", "PERFMON", "SYS_ADMIN"]}
+    assert main["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "SYS_ADMIN", "BPF", "PERFMON"]}
     for pod in (operator, agent):
         for container in [*pod.get("initContainers", []), *pod["containers"]]:
             context = container["securityContext"]
