@@ -172,6 +172,7 @@ def test_one_empty_answer_is_no_proof_but_a_terminated_instance_is_found_out() -
         scene.physics.add(Fault("DescribeNetworkInterfaces", effect=Effect.EMPTY, times=1))
         scene.operator()
         await scene.until(lambda: _filled(scene), "one empty answer is not believed", 15)
+        assert scene.calls("DescribeInstances") == 0  # it was simply asked again
         scene.model.terminate_instances((scene.instances["n"],))
 
         async def told() -> bool:
@@ -260,35 +261,63 @@ def test_a_node_that_goes_away_is_forgotten() -> None:
     run_virtual(scenario())
 
 
-def test_a_node_that_names_another_instance_has_nothing_unassigned_either() -> None:
+def test_a_node_that_comes_to_name_another_instance_is_neither_read_nor_given_nor_taken_anything() -> None:
     async def scenario() -> None:
         scene = Scene()
         await scene.install()
         await scene.node("n")
-        first = scene.operator("first")
+        operator = scene.operator()
         await scene.until(lambda: _filled(scene), "the pool")
-        await first.stop()
-        status = (await scene.eninode("n")).status
-        address = status.interfaces[0].addresses[0]
-        await scene.kube.patch(ENINODE, "n", {"status": {"releasing": [address]}}, subresource="status")
+        address = (await scene.eninode("n")).status.interfaces[0].addresses[0]
         await scene.replace_node("n", "i-00000000000000000")
-        second = scene.operator("second")
 
         async def told() -> bool:
             return await scene.ready_reason("n") == "InstanceMismatch"
 
         await scene.until(told, "the mismatch is told", 60)
-        await asyncio.sleep(600)
-        assert not second.metrics.calls
+        before = dict(operator.metrics.calls)
+        await scene.kube.patch(ENINODE, "n", {"status": {"releasing": [address]}}, subresource="status")
+        await scene.pods("n", 20)
+        await asyncio.sleep(1500)
+        assert dict(operator.metrics.calls) == before
         await scene.replace_node("n", scene.instances["n"])
 
         async def gone() -> bool:
             return not (await scene.eninode("n")).status.releasing
 
         await scene.until(gone, "what stood in releasing is finished by whoever leads", 60)
-        assert address not in scene.attached("n")[0].addresses or address in {
-            a for each in (await scene.eninode("n")).status.interfaces for a in each.addresses
-        }
+        await scene.until(lambda: _filled(scene, at_least=20), "and the pods are served", 60)
+        await scene.check_sound()
+
+    run_virtual(scenario())
+
+
+def test_what_the_agent_takes_back_in_time_is_not_released_by_a_write_decided_before() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.install(pool={"minAllocate": 16}, release={"delay": "1s"})
+        await scene.node("n")
+        scene.operator("op")
+        await scene.until(lambda: _filled(scene, at_least=16), "a large pool")
+        await asyncio.sleep(15)
+        await scene.kube.patch(ENICLASS, "default", {"spec": {"pool": {"minAllocate": 8}}})
+
+        async def asked() -> bool:
+            return (await scene.eninode("n")).status.reclaim is not None
+
+        await scene.until(asked, "it asks")
+        taken_back = (await scene.eninode("n")).status.interfaces[0].addresses[:3]
+        # the operator's next write is on its way for 5 s, and rests on what it read before
+        scene.store.faults.add(KubeFault(kind="ENINode", delay_s=5.0, times=1, client="op"))
+        await scene.spec("n", yielded=taken_back)
+        await asyncio.sleep(2)
+        await scene.spec("n", yielded=[], demand={"inUse": 19, "cooling": 0, "waiting": 0})
+        await asyncio.sleep(60)
+        status = (await scene.eninode("n")).status
+        assert not status.releasing
+        assert set(taken_back) <= set(status.interfaces[0].addresses)
+        assert scene.calls("UnassignPrivateIpAddresses") == 0
+        await scene.check_sound()
 
     run_virtual(scenario())
 
