@@ -13,26 +13,21 @@ import platform
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
-import aiohttp
-import msgspec
-
-from enitide_api.errors import EnitideError, JournalFailed, SettingsInvalid
+from enitide_api.errors import EnitideError, SettingsInvalid
 from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
 from enitide_api.resources import ENINode, InstanceFacts, builtins
 from enitide_api.settings import AgentSettings
-from enitide_enidp import foreign, probes, register
+from enitide_enidp import foreign, instance, probes, register
 from enitide_enidp.boot import Stamp, boot_id, boottime_s
 from enitide_enidp.cni import plugin
 from enitide_enidp.cni.conflist import Conflist
 from enitide_enidp.core import Core
 from enitide_enidp.journal import Journal
 from enitide_enidp.memory import Memory
-from enitide_enidp.metadata import Metadata
 from enitide_enidp.netlink.monitor import Monitor
 from enitide_enidp.netlink.reconciler import read_actual
 from enitide_enidp.pods import BoundPods
@@ -45,13 +40,15 @@ from enitide_enidp.waits import Wait, Waits
 from enitide_ipam.pool import Pool
 from enitide_kube.client import HttpKube
 from enitide_kube.events import EventRecorder, ObjectRef
-from enitide_kube.objects import decode_pod
-from enitide_kube.port import ENINODE, NODE, POD, KubePort
-from enitide_kube.reflector import Reflector
+from enitide_kube.objects import HasMeta, Pod, decode_pod
+from enitide_kube.port import ENINODE, NODE, POD, Kind, KubePort
+from enitide_kube.reflector import OnChange, Reflector
 
 _STAMP_S = 5.0
 _SPOOL_S = 1.0
 _FIRST_READ_S = 3.0
+T = TypeVar("T", bound=HasMeta)
+
 _log = get_logger("agent")
 
 
@@ -90,7 +87,9 @@ class Agent:
             await self._listen(stack)
             kube = await stack.enter_async_context(HttpKube.connect(settings.kubeconfig or None, "enitide-agent"))
             core = await self._restore(stack, kube)
-            await self._serve(core, kube)
+            assert self._reporter is not None
+            assert self._pods is not None
+            await self._serve(core, kube, self._reporter, self._pods)
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         path = self.settings.run_dir / "agent.sock"
@@ -113,7 +112,7 @@ class Agent:
     # --- before the first call ---------------------------------------------------------------------------------------
 
     async def _restore(self, stack: AsyncExitStack, kube: KubePort) -> Core:
-        self.instance = await self._know_instance()
+        self.instance = await instance.know(self.settings, self.waits, self._rng)
         journal = Journal(self.settings.run_dir / "journal")
         stack.callback(journal.close)
         memory = Memory(Pool(self.instance.id), journal, boottime_s)
@@ -132,48 +131,17 @@ class Agent:
         _log.info("restored", pods=len(core.endpoints.live), instance=self.instance.id, adopted=core.datapath.adopted)
         return core
 
-    async def _know_instance(self) -> InstanceFacts:
-        """From metadata, or from what it said earlier in this boot: an instance never becomes another one."""
-        path = self.settings.run_dir / "instance.json"
-        known = _read_instance(path)
-        if known is not None:
-            return known
-        async with aiohttp.ClientSession(trust_env=False) as session:
-            metadata = Metadata(session, self.settings.metadata_endpoint)
-            facts = await register.instance_facts(metadata, self.waits, self._rng)
-        _write_instance(path, facts)
-        return facts
-
     # --- the loops ---------------------------------------------------------------------------------------------------
 
-    async def _serve(self, core: Core, kube: KubePort) -> None:
-        assert self._reporter is not None
-        assert self._pods is not None
-        reporter, pods = self._reporter, self._pods
+    async def _serve(self, core: Core, kube: KubePort, reporter: Reporter, pods: BoundPods) -> None:
         core.memory.on_change(core_waker(core))
-        monitor = Monitor(core.wake, core.is_wanted)
-        monitor.start()
         events = EventRecorder(kube, "enitide.io/agent", self.node, rng=self._rng)
         self.waits.listener = self._event_of(events)
         core.on_undone = self._undone_event_of(events)
-        eninodes = Reflector(
-            kube,
-            ENINODE,
-            decode,
-            field_selector=f"metadata.name={self.node}",
-            rng=self._rng,
-            on_change=self._on_eninode,
-            on_state=self._on_api_state,
-        )
-        bound = Reflector(
-            kube,
-            POD,
-            decode_pod,
-            field_selector=f"spec.nodeName={self.node}",
-            rng=self._rng,
-            on_change=pods.on_change,
-            on_state=self._on_api_state,
-        )
+        eninodes = self._mirror(kube, ENINODE, decode, f"metadata.name={self.node}", self._on_eninode)
+        bound = self._mirror(kube, POD, decode_pod, f"spec.nodeName={self.node}", pods.on_change)
+        monitor = Monitor(core.wake, core.is_wanted)
+        monitor.start()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(core.run(), name="passes")
@@ -182,20 +150,32 @@ class Agent:
                 group.create_task(eninodes.run(), name="eninode")
                 group.create_task(bound.run(), name="pods")
                 group.create_task(events.run(), name="events")
-                group.create_task(self._drop_stale(bound), name="stale")
+                group.create_task(self._drop_stale(bound, pods), name="stale")
                 group.create_task(self._report(kube, reporter), name="report")
         finally:
             monitor.close()
+
+    def _mirror(
+        self, kube: KubePort, kind: Kind, decoder: Callable[[bytes], T], fields: str, on_change: OnChange[T]
+    ) -> Reflector[T]:
+        return Reflector(
+            kube,
+            kind,
+            decoder,
+            field_selector=fields,
+            rng=self._rng,
+            on_change=on_change,
+            on_state=self._on_api_state,
+        )
 
     async def _report(self, kube: KubePort, reporter: Reporter) -> None:
         assert self.instance is not None
         await register.verified_node(kube, self.node, self.instance.id, self.waits, self._rng)
         await reporter.run()
 
-    async def _drop_stale(self, bound: Reflector[Any]) -> None:
+    async def _drop_stale(self, bound: Reflector[Pod], pods: BoundPods) -> None:
         await bound.synced.wait()
-        if self._pods is not None:
-            self._pods.drop_stale()
+        pods.drop_stale()
 
     async def _stamp_loop(self) -> None:
         while True:
@@ -300,23 +280,6 @@ def core_waker(core: Core) -> Callable[[], None]:
             core.wake()
 
     return look
-
-
-def _read_instance(path: Path) -> InstanceFacts | None:
-    try:
-        boot, facts = msgspec.json.decode(path.read_bytes(), type=tuple[str, InstanceFacts])
-    except (OSError, msgspec.DecodeError):
-        return None
-    return facts if boot == boot_id() and facts.id else None
-
-
-def _write_instance(path: Path, facts: InstanceFacts) -> None:
-    fresh = path.with_suffix(".new")
-    try:
-        fresh.write_bytes(msgspec.json.encode((boot_id(), facts)))
-        fresh.replace(path)
-    except OSError as error:
-        raise JournalFailed(f"{path}: {error.strerror}") from error
 
 
 def node_name(settings: AgentSettings) -> str:
