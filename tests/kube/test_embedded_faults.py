@@ -178,3 +178,12 @@ def test_an_address_that_cannot_be_used_ends_the_program_with_a_sentence():
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 2
         assert sentence in done.stderr
+
+
+@pytest.mark.parametrize("body", [b"", b"k8s\x00\x0a\xff", b"k8s\x00\x0a\x0e\x0a\x02v1\x12\x08Whatever", b"\x00" * 40])
+async def test_protobuf_that_cannot_be_read_is_refused_with_a_way_out(tmp_path, body):
+    async with serving(tmp_path) as (_, kube), aiohttp.ClientSession() as session:
+        headers = {"Content-Type": "application/vnd.kubernetes.protobuf"}
+        async with session.post(f"{kube.server}/api/v1/namespaces", data=body, headers=headers) as response:
+            assert response.status == 415
+            assert "kubectl apply -f" in (await response.json())["message"]

@@ -83,6 +83,17 @@ def test_built_in_kinds_are_labelled_tainted_and_patched(kubectl, name):
     kubectl("delete", "node", name)
 
 
+def test_what_kubectl_makes_without_a_manifest_comes_to_be(kubectl, name):
+    kubectl("create", "namespace", name)
+    kubectl("-n", name, "create", "configmap", "c", "--from-literal=a=b=c")
+    kubectl("-n", name, "create", "secret", "generic", "s", "--from-literal=a=b")
+    kubectl("-n", name, "create", "serviceaccount", "me")
+    assert json.loads(kubectl("-n", name, "get", "configmap", "c", "-o", "json"))["data"] == {"a": "b=c"}
+    assert json.loads(kubectl("-n", name, "get", "secret", "s", "-o", "json"))["data"] == {"a": "Yg=="}
+    assert "me" in kubectl("-n", name, "get", "serviceaccounts", "-o", "name")
+    kubectl("delete", "namespace", name)
+
+
 def test_rights_are_asked_and_kinds_are_discovered(kubectl):
     assert kubectl("auth", "can-i", "create", "pods").strip() == "yes"
     resources = kubectl("api-resources", "--api-group", WIDGET.group)

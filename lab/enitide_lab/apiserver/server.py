@@ -20,7 +20,7 @@ from aiohttp import web
 
 from enitide_kube.port import POD
 from enitide_kube.status import Status
-from enitide_lab.apiserver import discovery, lab_face
+from enitide_lab.apiserver import discovery, lab_face, protobuf
 from enitide_lab.apiserver.paths import Target, parse
 from enitide_lab.apiserver.printing import table
 from enitide_lab.apiserver.watching import HttpWatch
@@ -285,10 +285,14 @@ def _dry_run(query: Mapping[str, str]) -> bool:
 
 
 async def _body(request: web.BaseRequest) -> dict[str, Any]:
-    if request.content_type not in ("application/json", "application/octet-stream"):
-        hint = "give a manifest to `kubectl apply -f` (generators such as `kubectl create namespace` send protobuf)"
-        raise refusal.unsupported_media(f"the body must be application/json, not {request.content_type}: {hint}")
     raw = await request.read()
+    if request.content_type == "application/vnd.kubernetes.protobuf":
+        try:
+            return protobuf.decode(raw)
+        except protobuf.Unreadable as error:
+            raise refusal.unsupported_media(f"{error}: give a JSON or YAML manifest to `kubectl apply -f`") from error
+    if request.content_type not in ("application/json", "application/octet-stream"):
+        raise refusal.unsupported_media(f"the body must be application/json, not {request.content_type}")
     try:
         body = msgspec.json.decode(raw) if raw else {}
     except msgspec.DecodeError as error:
