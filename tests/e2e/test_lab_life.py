@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,6 +22,7 @@ from enitide_lab.kubelet.cni import Runtime
 from enitide_lab.kubelet.sandbox import read_all
 from enitide_lab.probe.forgery import forge
 from enitide_lab.probe.matrix import ask
+from enitide_lab.up.bring_up import make_node, unmake_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
 
@@ -175,23 +178,24 @@ async def test_while_the_api_server_is_away_traffic_flows_and_the_plugin_serves(
     await lab.run({"after": BIG})
 
 
-async def test_an_agent_without_instance_metadata_waits_with_its_reason_and_goes_on_when_it_is_back(
-    lab: LabDriver,
-) -> None:
+async def test_a_rebooted_node_without_instance_metadata_waits_with_its_reason_and_then_serves(lab: LabDriver) -> None:
     node = lab.node(THIRD)
     lab.ec2.set_metadata_fault(node.instance_id, absent=True)
-    lab.lab.kill(f"agent/{THIRD}", signal.SIGKILL)
-    lab.lab.start_agent(node)
+    unmake_node(lab.lab, node)
+    make_node(lab.lab, node)
     log = lab.lab.paths.log(f"agent/{THIRD}")
     length = log.stat().st_size
+    lab.lab.start_agent(node)
 
     def waits() -> bool:
-        return "MetadataUnavailable" in log.read_text()[max(0, length - 2000) :]
+        return "MetadataUnavailable" in log.read_bytes()[length:].decode()
 
     await until(waits, what="the agent says MetadataUnavailable")
     lab.ec2.set_metadata_fault(node.instance_id)
-    await until(lambda: (lab.agent(THIRD, "/v1/status") or {}).get("ready"), 30.0, "the agent is ready")
-    await lab.run({"again": THIRD})
+    (sandbox,) = await lab.run({"again": THIRD})
+    assert sandbox.addresses[0] in {address for eni in lab.enis(THIRD) for address in eni["addresses"][1:]}
+    await until(lambda: lab.node_ready(THIRD), what="the node is ready")
+    assert ask([lab.place("again")], targets=[lab.node_place(BIG)]).missing == ()
 
 
 async def test_a_node_whose_provider_id_names_another_instance_is_left_alone_and_says_why(lab: LabDriver) -> None:
@@ -246,6 +250,11 @@ async def test_a_foreign_client_gets_all_it_needs_from_lab_env_and_exec(lab: Lab
         "AWS_ENDPOINT_URL",
         "AWS_REGION",
     }
+    listing = ["node", "list", "--kubeconfig", json.loads(told.stdout)["KUBECONFIG"]]
+    program = str(Path(sys.executable).parent / "enitide")
+    inside = lab.enitide("lab", "exec", "--name", name, BIG, "--", program, *listing)
+    assert BIG in inside.stdout
+    assert BIG in lab.enitide(*listing).stdout
     (sandbox,) = await lab.run({"guest": BIG})
     shown = lab.enitide("lab", "exec", "--name", name, "default/guest", "--", "ip", "-j", "addr", "show", "eth0")
     (device,) = msgspec.json.decode(shown.stdout)

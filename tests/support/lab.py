@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -47,13 +48,14 @@ def why_not() -> str:
 
 @contextmanager
 def lab_up(label: str, types: tuple[str, ...], **options: Any) -> Iterator[LabDriver]:
-    """A lab of its own; taken down whatever happens, and nothing of it may be left."""
+    """A lab of its own; taken down whatever happens, nothing of it may be left but its logs in build/lab-logs."""
     paths = lab_paths(f"t-{label}-{os.getpid()}")
     said: list[str] = []
     lab = asyncio.run(bring_up(LabOptions(paths.name, types, **options), said.append))
     try:
         yield LabDriver(lab)
     finally:
+        shutil.copytree(paths.logs, ROOT / "build" / "lab-logs" / label, dirs_exist_ok=True)
         teardown.take_down(paths)
         assert not teardown.traces(paths)
 

@@ -20,7 +20,7 @@ from enitide_api.logging import get_logger
 from enitide_lab.fabric import guest, kernel, plan
 from enitide_lab.fabric.facts import EniFacts, Port, VpcState
 
-WAIT_S = 30.0  # how long one question to EC2 for changes may hang
+WAIT_S = 1.0  # then look without a call from EC2: a node's reboot takes its devices, and EC2 knows nothing of it
 RETRY_S = 0.25  # until something that did not work is tried again
 
 log = get_logger(__name__)

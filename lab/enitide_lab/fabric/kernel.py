@@ -113,6 +113,14 @@ def apply(ipr: IPRoute, change: Changes, namespace_of: Callable[[str], Path]) ->
     return troubles
 
 
+def remove_devices() -> None:
+    """Remove every device but the loopback from the namespace that the thread is in."""
+    with IPRoute() as ipr:
+        for link in ipr.get_links():
+            if link.get("ifname") != "lo":
+                ipr.link("del", index=link["index"])
+
+
 def _unplug(ipr: IPRoute, port: ActualPort) -> None:
     ipr.link("del", index=port.ifindex)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from enitide_api.errors import KubeError, LabFailed, NotRoot
 from enitide_kube.client import HttpKube
 from enitide_lab.ec2server.control import Control
+from enitide_lab.fabric import kernel
 from enitide_lab.fabric.guest import NODE_SYSCTLS
 from enitide_lab.fabric.router import CONTROL_ADDRESS, METADATA_ADDRESS, build_router
 from enitide_lab.house import cgroups, mounts, programs, record, teardown
@@ -143,6 +144,19 @@ def make_node(lab: Lab, node: NodeRecord) -> None:
     for folder in (folders.cni_conf_dir, folders.cni_bin_dir, folders.pods):
         folder.mkdir(parents=True, exist_ok=True)
     cgroups.create(lab.node_cgroup(node))
+
+
+def unmake_node(lab: Lab, node: NodeRecord) -> None:
+    """What a node loses at a reboot: its processes, its devices, all of tmpfs and bpffs. Files stay."""
+    folders = lab.paths.node(node.name)
+    cgroups.kill(lab.node_cgroup(node))
+    for sandbox in folders.pods.glob("*.netns"):
+        mounts.drop_namespace(sandbox)
+    # Connections of what was just killed keep the namespace for up to a minute: its devices must go now.
+    mounts.in_namespace(lab.netns(node), kernel.remove_devices)
+    mounts.drop_namespace(lab.netns(node))
+    mounts.unmount(folders.run_dir)
+    mounts.unmount(folders.pin_dir)
 
 
 async def await_ready(lab: Lab, report: Report) -> None:
