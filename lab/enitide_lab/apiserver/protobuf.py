@@ -1,4 +1,4 @@
-"""The few objects that kubectl sends as protobuf whatever the server likes (`kubectl create namespace`, `kubectl drain`).
+"""The few objects that kubectl sends as protobuf whatever the server likes, as `kubectl create namespace` does.
 
 Table-driven and only for the kinds below (field numbers from the public `generated.proto` files). A field that is not
 in the tables makes the body unreadable, which is told: nothing of what a person asked for is dropped on the way.
