@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from enitide_api.errors import UsageError
@@ -36,8 +37,8 @@ def read_types(asked: Sequence[str], nodes: int | None) -> tuple[str, ...]:
         if match is None:
             raise UsageError(f"--type {text!r}: write TYPE or TYPE:COUNT, such as m5.large:2")
         if limits_for(match["type"]) is None:
-            close = [known for known in known_types() if known.startswith(match["type"].partition(".")[0])]
-            hint = f"; of this family there are {', '.join(close[:6])}" if close else ""
+            close = get_close_matches(match["type"], known_types(), n=3)
+            hint = f"; did you mean {', '.join(close)}?" if close else ""
             raise UsageError(f"--type {text!r}: EC2 has no such instance type{hint}")
         types += [match["type"]] * int(match["count"] or 1)
     wanted = nodes if nodes is not None else max(len(types), 3 if not types else 0)
