@@ -25,6 +25,7 @@ from enitide_enidp import foreign, instance, probes, register
 from enitide_enidp.boot import Stamp, boot_id, boottime_s
 from enitide_enidp.cni import plugin
 from enitide_enidp.cni.conflist import Conflist
+from enitide_enidp.cni.request import Call
 from enitide_enidp.core import Core
 from enitide_enidp.journal import Journal
 from enitide_enidp.memory import Memory
@@ -34,7 +35,7 @@ from enitide_enidp.pods import BoundPods
 from enitide_enidp.report import Reporter, decode
 from enitide_enidp.server import views
 from enitide_enidp.server.api import Api
-from enitide_enidp.server.http import MAX_HEAD, Server
+from enitide_enidp.server.http import MAX_HEAD, Request, Server
 from enitide_enidp.spool import Spool
 from enitide_enidp.waits import Wait, Waits
 from enitide_ipam.pool import Pool
@@ -186,6 +187,10 @@ class Agent:
         while True:
             await self.drain_spool()
             await asyncio.sleep(_SPOOL_S)
+
+    def queue(self, call: Call, request: Request) -> None:
+        """Keep a DEL for later: a pod can always be removed, also while the agent waits for its identity."""
+        self._spool.put(call, request.head.headers, request.body)
 
     async def drain_spool(self) -> None:
         """Do the DELs that came while nobody listened. One at a time; a failure leaves the file for the next try."""

@@ -7,10 +7,10 @@ done; one that cannot be read can never be done, and is removed with a log line 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from enitide_api.errors import CniError
+from enitide_api.errors import CniError, JournalFailed
 from enitide_api.logging import get_logger
 from enitide_enidp.cni.request import Call, parse_call
 from enitide_enidp.server.http import BadRequest, parse_head
@@ -37,6 +37,21 @@ class Spool:
                 self._drop_stale(path)
             elif (call := self._read(path)) is not None:
                 yield path, call
+
+    def put(self, call: Call, headers: Mapping[str, str], body: bytes) -> None:
+        """Queue a DEL that cannot be done yet, as the plugin would have. `JournalFailed` if it cannot be kept."""
+        lines = [
+            "POST /v1/cni/DEL HTTP/1.1",
+            *(f"{k}: {v}" for k, v in headers.items() if k.startswith("cni-")),
+            "",
+            "",
+        ]
+        fresh = self._folder / f".agent.{os.getpid()}"
+        try:
+            fresh.write_bytes("\r\n".join(lines).encode(errors="surrogateescape") + body)
+            fresh.replace(self._folder / f"{call.container_id}@{call.ifname}")
+        except OSError as error:
+            raise JournalFailed(f"{self._folder}: {error.strerror}") from error
 
     def done(self, path: Path) -> None:
         path.unlink(missing_ok=True)

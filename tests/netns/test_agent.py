@@ -309,9 +309,12 @@ async def test_without_metadata_the_agent_waits_with_its_reason_and_goes_on_when
         refused = await node.cni("ADD", "c1", node.pod_netns())
         assert refused.body["code"] == 11
         assert refused.body["msg"].startswith("MetadataUnavailable")
+        assert (await node.cni("DEL", "c1")).code == 0, "a pod can always be removed"
+        assert [path.name for path in (node.run_dir / "spool").iterdir()] == ["c1@eth0"]
         node.metadata_up = True
         found = await node.registered()
         assert found.metadata.name == NODE_NAME
+        await until(lambda: not list((node.run_dir / "spool").iterdir()), "the queued DEL done")
 
 
 async def test_a_foreign_manager_keeps_the_agent_from_starting(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import prometheus_client
 from prometheus_client import CollectorRegistry
 
-from enitide_api.errors import CniError
+from enitide_api.errors import CniError, EnitideError
 from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
 from enitide_enidp.boot import boottime_s, wall_time
@@ -81,7 +81,8 @@ class Api:
             call = parse_call(command, request.head.headers, request.body)
             version = call.config.cni_version
             return Response(await self._serve(call, request))
-        except CniError as error:
+        except EnitideError as failed:
+            error = failed if isinstance(failed, CniError) else bad(str(failed), TRY_LATER, failed.reason)
             code = error.cni_code
             _log.info("CNI call refused", command=command, code=code, reason=error.cni_reason, error=str(error))
             return Response(result.failure(error, version), _status_of(code))
@@ -96,6 +97,9 @@ class Api:
 
     async def _serve(self, call: Call, request: Request) -> bytes:
         if call.command == "STATUS":
+            return b""
+        if call.command == "DEL" and not self._agent.restored.is_set():
+            self._agent.queue(call, request)
             return b""
         core = await self._restored()
         await self._agent.drain_spool()
