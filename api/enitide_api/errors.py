@@ -76,7 +76,7 @@ class EC2Error(EnitideError):
 class EC2Throttled(EC2Error):
     reason = Reason.THROTTLED
     retry = Retry.LATER
-    help = "The budget slows this verb down by itself; if it lasts, lower --budget-rate or ask AWS for a higher quota"
+    help = "The budget slows this verb down by itself; if it lasts, lower --budget or ask AWS for a higher quota"
 
 
 class EC2Unauthorized(EC2Error):

@@ -97,19 +97,25 @@ class Credentials:
 def load(kubeconfig: str | None, environment: Mapping[str, str] = os.environ) -> Credentials:
     """From this kubeconfig; without one from `$KUBECONFIG`, the pod's service account, or `~/.kube/config`.
 
-    `SettingsInvalid` names what is missing.
+    `SettingsInvalid` names what is missing or wrong.
     """
     chosen = kubeconfig or environment.get("KUBECONFIG", "")
     if not chosen and environment.get("KUBERNETES_SERVICE_HOST"):
         return _in_cluster(environment, SERVICE_ACCOUNT)
     path = Path(chosen).expanduser() if chosen else Path("~/.kube/config").expanduser()
-    if os.pathsep in chosen and not path.exists():
-        return _by_official_loader(chosen)  # a list of files, to be merged
-    if not path.exists():
-        raise SettingsInvalid(
-            f"there is no kubeconfig at {path} and this is not a pod; name one by --kubeconfig or KUBECONFIG"
-        )
-    return _from_file(path)
+    try:
+        if os.pathsep in chosen and not path.exists():
+            return _by_official_loader(chosen)  # a list of files, to be merged
+        if not path.exists():
+            raise SettingsInvalid(
+                f"there is no kubeconfig at {path} and this is not a pod; name one by --kubeconfig or KUBECONFIG"
+            )
+        return _from_file(path)
+    except OSError as error:  # of the file itself or of one that it names
+        named = f"{error.filename}: " if error.filename and str(error.filename) != str(path) else ""
+        raise SettingsInvalid(f"kubeconfig {path} cannot be used: {named}{error.strerror or error}") from error
+    except ValueError as error:
+        raise SettingsInvalid(f"kubeconfig {path} cannot be used: {error}") from error
 
 
 def _in_cluster(environment: Mapping[str, str], folder: Path) -> Credentials:
@@ -129,18 +135,23 @@ def _in_cluster(environment: Mapping[str, str], folder: Path) -> Credentials:
 
 
 def _from_file(path: Path) -> Credentials:
+    """`ValueError` with what is wrong in the file, `OSError` for a file that cannot be read."""
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _YAML_LOADER)  # noqa: S506  a safe loader, see above
         context = _named(document, "contexts", "context", document["current-context"])
         cluster = _named(document, "clusters", "cluster", context["cluster"])
         user = _named(document, "users", "user", context["user"]) if context.get("user") else {}
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise SettingsInvalid(f"kubeconfig {path} cannot be used: {type(error).__name__}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is no YAML: {' '.join(str(error).split())}") from error
+    except KeyError as error:
+        raise ValueError(f"the key {error} is missing") from error
+    except (TypeError, AttributeError) as error:
+        raise ValueError("it is no kubeconfig: clusters, contexts, users and current-context are needed") from error
     if not set(user) <= _PLAIN_USER_KEYS:
         return _by_official_loader(str(path))
     server = str(cluster.get("server", "")).rstrip("/")
     if not server.startswith(("http://", "https://")):
-        raise SettingsInvalid(f"kubeconfig {path}: clusters[].cluster.server must be a URL, not {server!r}")
+        raise ValueError(f"clusters[].cluster.server must be a URL, not {server!r}")
     return Credentials(
         server=server,
         tls=_tls(cluster, user, path.parent) if server.startswith("https://") else None,
@@ -155,7 +166,7 @@ def _named(document: Mapping[str, Any], collection: str, field: str, name: str) 
     for entry in document.get(collection) or ():
         if entry["name"] == name:
             return dict(entry[field] or {})
-    raise KeyError(f"no entry {name!r} in {collection}")
+    raise ValueError(f"there is no entry {name!r} in {collection}")
 
 
 def _token_source(user: Mapping[str, Any], base: Path) -> TokenSource:
@@ -171,10 +182,11 @@ def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any], base: Path) -> ssl
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif cluster.get("certificate-authority-data"):
-        authority = base64.b64decode(cluster["certificate-authority-data"]).decode("ascii")
+        authority = _decoded(cluster, "certificate-authority-data").decode("ascii")
         context = ssl.create_default_context(cadata=authority)
     elif cluster.get("certificate-authority"):
-        context = ssl.create_default_context(cafile=str(base / str(cluster["certificate-authority"])))
+        text = (base / str(cluster["certificate-authority"])).read_text(encoding="ascii")  # ssl would not name the file
+        context = ssl.create_default_context(cadata=text)
     else:
         context = ssl.create_default_context()
     certificate = _pem(user, "client-certificate", base)
@@ -188,8 +200,16 @@ def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any], base: Path) -> ssl
 
 def _pem(user: Mapping[str, Any], key: str, base: Path) -> bytes:
     if user.get(f"{key}-data"):
-        return base64.b64decode(user[f"{key}-data"])
+        return _decoded(user, f"{key}-data")
     return (base / str(user[key])).read_bytes() if user.get(key) else b""
+
+
+def _decoded(entry: Mapping[str, Any], key: str) -> bytes:
+    """Strictly: what is no base64 would otherwise decode to nothing, and nothing means the system's authorities."""
+    try:
+        return base64.b64decode("".join(str(entry[key]).split()), validate=True)
+    except ValueError as error:
+        raise ValueError(f"{key} is no base64") from error
 
 
 def _by_official_loader(path: str) -> Credentials:

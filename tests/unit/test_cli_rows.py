@@ -33,11 +33,11 @@ def eninode(ready="True", reason="PoolFilled", instance="i-1", **status):
     return decode(msgspec.json.encode(body), ENINode)
 
 
-def pod(name="p", ip="10.0.0.5", uid="u", host=False):
+def pod(name="p", ip="10.0.0.5", uid="u", host=False, phase="Running"):
     body = {
         "metadata": {"name": name, "namespace": "default", "uid": uid},
         "spec": {"nodeName": "n", "hostNetwork": host},
-        "status": {"phase": "Running", "podIPs": [{"ip": ip}]},
+        "status": {"phase": phase, "podIPs": [{"ip": ip}]},
     }
     return decode(msgspec.json.encode(body), Pod)
 
@@ -47,14 +47,23 @@ def cluster(*nodes, leader="op", renewed="2026-01-01T12:00:20.000000Z", kube=("n
     return Cluster(nodes, (), kube_nodes, (), leader, renewed)
 
 
-def test_an_address_a_pod_shows_is_used_and_one_nobody_shows_is_free():
+def test_an_address_a_pod_shows_is_in_use_and_one_nobody_shows_is_free():
     rows = {r["address"]: r for r in address_rows(eninode(), [pod()])}
-    assert (rows["10.0.0.5"]["state"], rows["10.0.0.5"]["owner"]) == ("used", "default/p")
+    assert (rows["10.0.0.5"]["state"], rows["10.0.0.5"]["owner"]) == ("in-use", "default/p")
     assert (rows["10.0.0.6"]["state"], rows["10.0.0.6"]["owner"]) == ("free", None)
 
 
 def test_a_host_network_pod_owns_no_address():
     rows = {r["address"]: r for r in address_rows(eninode(), [pod(host=True)])}
+    assert rows["10.0.0.5"]["state"] == "free"
+
+
+def test_a_finished_pod_owns_the_address_it_still_shows_no_longer():
+    finished, heir = pod("old", phase="Succeeded"), pod("heir", uid="u2")
+    for pods in ([finished, heir], [heir, finished]):
+        rows = {r["address"]: r for r in address_rows(eninode(), pods)}
+        assert rows["10.0.0.5"]["owner"] == "default/heir"
+    rows = {r["address"]: r for r in address_rows(eninode(), [finished])}
     assert rows["10.0.0.5"]["state"] == "free"
 
 

@@ -213,6 +213,33 @@ def test_a_kubeconfig_that_is_none_says_so(tmp_path, text):
         load(str(path))
 
 
+@pytest.mark.parametrize(
+    ("cluster", "expected"),
+    [
+        ({"certificate-authority": "none.crt"}, r"none\.crt: No such file"),
+        ({"certificate-authority-data": "!!!"}, "certificate-authority-data is no base64"),
+        ({"server": "127.0.0.1"}, "must be a URL"),
+    ],
+)
+def test_a_kubeconfig_whose_parts_are_missing_or_broken_names_the_part(tmp_path, cluster, expected):
+    path = kubeconfig(tmp_path / "config", **{"server": "https://127.0.0.1:1"} | cluster)
+    with pytest.raises(SettingsInvalid, match=expected):
+        load(path)
+
+
+def test_a_kubeconfig_that_may_not_be_read_or_is_a_folder_is_refused_with_the_systems_word(tmp_path, monkeypatch):
+    with pytest.raises(SettingsInvalid, match="Is a directory"):
+        load(str(tmp_path))
+
+    def refuse(*_args, **_kwargs):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "config"))
+
+    path = kubeconfig(tmp_path / "config")
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    with pytest.raises(SettingsInvalid, match="config cannot be used: Permission denied"):
+        load(path)
+
+
 def test_without_any_kubeconfig_it_says_where_one_is_looked_for(tmp_path):
     with pytest.raises(SettingsInvalid, match="--kubeconfig or KUBECONFIG"):
         load(str(tmp_path / "none"), {})

@@ -34,13 +34,15 @@ def opened(pin_dir: Path) -> Iterator[dict[str, int]]:
     folder = loader.schema_dir(pin_dir) / "maps"
     fds: dict[str, int] = {}
     try:
-        for name in loader.MAPS:
-            fds[name] = syscalls.pinned(folder / name)
+        try:
+            for name in loader.MAPS:
+                fds[name] = syscalls.pinned(folder / name)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EACCES):
+                raise NotRoot(f"{folder} may not be read by this user") from error
+            text = f"no datapath is loaded under {folder} ({error.strerror}): start the agent, or give its --pin-dir"
+            raise DatapathFailed(text) from error
         yield fds
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.EACCES):
-            raise NotRoot(f"{folder} may not be read by this user") from error
-        raise DatapathFailed(f"no datapath is loaded under {folder}: {error.strerror}") from error
     finally:
         for fd in fds.values():
             os.close(fd)

@@ -16,6 +16,8 @@ from enitide_api.output import Column, emit, output_option
 from enitide_operator.cli.collect import cluster_options, read
 from enitide_operator.cli.rows import Row, address_rows
 
+DEFAULT_RUN_DIR = Path("/run/enitide")
+STATES = ("free", "reserved", "claimed", "in-use", "cooling", "not-ready", "vanished", "yielded", "releasing")
 _COLUMNS = (
     Column("address", "address"),
     Column("node", "node"),
@@ -61,13 +63,13 @@ def main() -> None:
 @main.command()
 @click.argument("node", required=False)
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Ask this node's agent too: adds since and cooling.")
-@click.option("--state", default=None, help="Only addresses in this state.")
+@click.option("--state", type=click.Choice(STATES), default=None, help="Only addresses in this state.")
 @cluster_options
 @output_option
 def show(node: str | None, run_dir: Path | None, state: str | None, form: str, **where: Any) -> None:
     """Show every address: from the resources and pods anywhere; `since` from the agent's socket on the node.
 
-    Without --run-dir the default socket is asked if it is there.
+    Without --run-dir the default socket is asked if this user may and an agent answers there.
     """
     cluster = read(where["kubeconfig"], where["lease_namespace"], where["lease_name"], pods=True)
     chosen = [cluster.node(node)] if node else sorted(cluster.nodes, key=lambda n: n.metadata.name)
@@ -77,18 +79,22 @@ def show(node: str | None, run_dir: Path | None, state: str | None, form: str, *
         pods = [p for p in cluster.pods if p.spec.node_name == eninode.metadata.name]
         rows += address_rows(eninode, pods, live)
     if state:
-        states = sorted({r["state"] for r in rows})
         rows = [r for r in rows if r["state"] == state]
-        if not rows:
-            click.echo(f"no address is {state!r}; there are: {', '.join(states) or 'none'}", err=True)
     emit(rows, form, _COLUMNS)
     if form in ("table", "wide"):
         counts = Counter(r["state"] for r in rows)
-        click.echo(f"\n{len(rows)} addresses: " + ", ".join(f"{n} {s}" for s, n in sorted(counts.items())))
+        parts = ", ".join(f"{n} {s}" for s, n in sorted(counts.items()))
+        click.echo(f"\n{len(rows)} addresses" + (f": {parts}" if rows else f" {state or ''}".rstrip()))
 
 
 def _live(run_dir: Path | None) -> dict[str, Row]:
-    folder = run_dir or Path("/run/enitide")
-    if run_dir is None and not (folder / "agent.sock").exists():
+    """What the agent of this node says. Unasked-for it is an extra: without it the resources still answer."""
+    try:
+        folder = run_dir or DEFAULT_RUN_DIR
+        return {row["address"]: row for row in ask_agent(folder, "/v1/addresses")["addresses"]}
+    except AgentUnreachable as error:
+        if run_dir is not None:
+            raise
+        if (DEFAULT_RUN_DIR / "agent.sock").exists():
+            click.echo(f"without since: {error}", err=True)
         return {}
-    return {row["address"]: row for row in ask_agent(folder, "/v1/addresses")["addresses"]}

@@ -77,11 +77,13 @@ def interface_row(interface: Interface) -> Row:
 def address_rows(node: ENINode, pods: Iterable[Pod], live: Mapping[str, Row] | None = None) -> list[Row]:
     """Every IPv4 address published for a node, and IPv6 ones in use: owner, ENI, state, since.
 
-    From the resources alone an address is `used` (a pod shows it), `reserved` (the agent reports its pod), `yielded`,
+    From the resources alone an address is `in-use` (a pod shows it), `reserved` (the agent reports its pod), `yielded`,
     `releasing` or `free`. `live` is what the agent's socket says, by address: it knows `cooling` and since when, and
     wins.
     """
-    owners = {ip.ip: p for p in pods if not p.spec.host_network for ip in (p.status.pod_ips or ())}
+    owners = {
+        ip.ip: p for p in pods if p.needs_address for ip in (p.status.pod_ips or ())
+    }  # a finished pod keeps its IPs
     by_uid = {p.metadata.uid: p for p in owners.values()} | {p.metadata.uid: p for p in pods}
     reported = {a: e.pod_uid for e in node.spec.endpoints for a in e.addresses}
     yielded = _networks(node.spec.yielded)
@@ -90,7 +92,7 @@ def address_rows(node: ENINode, pods: Iterable[Pod], live: Mapping[str, Row] | N
         row: Row = {"address": address, "node": node.metadata.name, "eni": interface, "since": None}
         pod = owners.get(address)
         if pod is not None:
-            row |= {"state": "used", "owner": _name(pod)}
+            row |= {"state": "in-use", "owner": _name(pod)}
         elif address in reported:
             known = by_uid.get(reported[address])
             row |= {"state": "reserved", "owner": _name(known) if known else f"uid {reported[address]}"}

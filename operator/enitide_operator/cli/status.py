@@ -15,6 +15,8 @@ from enitide_operator.cli.collect import Cluster, cluster_options, read
 from enitide_operator.cli.rows import Row, node_row
 
 _LEASE_DURATION_S = 45.0
+_OPERATOR = "app.kubernetes.io/name=enitide,app.kubernetes.io/component=operator"  # labels of charts/enitide
+_AGENT = "app.kubernetes.io/name=enitide,app.kubernetes.io/component=agent"
 _COLUMNS = (
     Column("check", "check"),
     Column("state", "state"),
@@ -46,7 +48,7 @@ def _check(check: str, healthy: bool, detail: str, next_: str = "") -> Row:
 
 def _operator(cluster: Cluster, now: datetime) -> Row:
     if not cluster.leader:
-        return _check("operator", False, "no operator holds the Lease", "kubectl -n kube-system logs -l app=enitide")
+        return _check("operator", False, "no operator holds the Lease", f"kubectl -n kube-system logs -l {_OPERATOR}")
     age_s = (now - datetime.fromisoformat(cluster.renewed)).total_seconds() if cluster.renewed else float("inf")
     detail = f"{cluster.leader} leads, renewed {age_s:.0f} s ago"
     return _check("operator", age_s < _LEASE_DURATION_S, detail, "kubectl -n kube-system get lease enitide-operator")
@@ -62,7 +64,7 @@ def _nodes(rows: list[Row], waiting: list[Row], absent: list[str]) -> list[Row]:
     ]
     if absent:
         detail = f"no ENINode yet for {', '.join(absent[:5])}" + (f" and {len(absent) - 5} more" if absent[5:] else "")
-        checks.append(_check("agents", False, detail, "kubectl -n kube-system get pods -l app=enitide-agent -o wide"))
+        checks.append(_check("agents", False, detail, f"kubectl -n kube-system get pods -l {_AGENT} -o wide"))
     return checks
 
 
