@@ -100,7 +100,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_done)
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109  Python 3.12's
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002  Python 3.12's
         """As everywhere; it too waits for a thread, of its own making."""
         self._threads += 1
         try:
