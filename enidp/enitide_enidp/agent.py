@@ -141,7 +141,7 @@ class Agent:
         core.on_undone = self._undone_event_of(events)
         eninodes = self._mirror(kube, ENINODE, decode, f"metadata.name={self.node}", self._on_eninode)
         bound = self._mirror(kube, POD, decode_pod, f"spec.nodeName={self.node}", pods.on_change)
-        monitor = Monitor(core.wake, core.is_wanted)
+        monitor = Monitor(core.wake, core)
         monitor.start()
         try:
             async with asyncio.TaskGroup() as group:

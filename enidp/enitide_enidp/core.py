@@ -83,6 +83,10 @@ class Core:
         """Something may differ: a pass soon."""
         self._wake.set()
 
+    def is_managed(self, ifindex: int) -> bool:
+        """Whether this is the device of a published ENI."""
+        return any(device.link.ifindex == ifindex for device in self.endpoints.devices.values())
+
     def is_wanted(self, route: Route) -> bool:
         """Whether a route of ours that has just gone is missed: that of a pod only while the pod lives."""
         return route.table != PODS_TABLE or any(address == route.destination for address, _ in self._pod_addresses())

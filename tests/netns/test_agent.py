@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -261,16 +262,21 @@ async def test_an_eni_that_appears_late_is_configured_and_used(tmp_path: Path) -
 async def test_what_the_system_configures_on_a_secondary_eni_is_undone_and_told(node: AgentNode) -> None:
     node.ip("address", "add", "10.0.0.11/16", "dev", "eth1")
     node.ip("route", "add", "default", "via", "10.0.0.1", "dev", "eth1", "metric", "5", "onlink")
-    node.inside(node.netns, "sysctl", "-qw", "net.ipv4.conf.eth1.rp_filter=1")
 
     def undone() -> bool:
         main, own = node.ip("route", "show", "default"), node.ip("address", "show", "eth1")
         return "eth1" not in main and "10.0.0.11/16" not in own and "10.0.0.11/32" in own
 
     await until(undone, "foreign configuration undone")
-    assert node.inside(node.netns, "cat", "/proc/sys/net/ipv4/conf/eth1/rp_filter").strip() == "2"
     assert "dev eth0" in node.ip("route", "show", "default"), "the primary ENI is the system's"
     assert any("default" in what for what in (await node.get("/v1/status"))["undone"])
+
+
+async def test_a_strict_rp_filter_on_an_eni_is_loosened_again(node: AgentNode) -> None:
+    for device in ("eth0", "eth1"):
+        name = f"/proc/sys/net/ipv4/conf/{device}/rp_filter"
+        node.inside(node.netns, "sysctl", "-qw", f"net.ipv4.conf.{device}.rp_filter=1")
+        await until(lambda name=name: node.inside(node.netns, "cat", name).strip() == "2", f"{name} is 2 again")
 
 
 async def test_rules_that_someone_flushes_come_back(node: AgentNode) -> None:
@@ -328,3 +334,37 @@ async def test_a_foreign_manager_keeps_the_agent_from_starting(tmp_path: Path) -
         assert node.process.returncode == 1
         assert "ForeignManager" in node.log()
         assert not node.run_dir.exists()
+
+
+async def test_without_ipv6_on_the_eni_the_pod_has_none_and_sends_none(tmp_path: Path) -> None:
+    async with agent_node(tmp_path / "node") as node:
+        node.start("--mtu", "1400")
+        await node.registered()
+        await node.publish(interface(0, PRIMARY_MAC, first=20, count=2, ipv6=False))
+        await node.ready()
+        path, own = await add(node, "c1")
+        assert own == ["10.0.0.20"]
+        assert ping(node, path, "10.0.0.1")
+        shown = node.inside(Path(path).name, "ip", "address", "show", "eth0")
+        assert "inet6" not in shown
+        assert "mtu 1400" in shown
+        assert node.ip("-6", "rule").count("25600") == 0
+
+
+async def test_metrics_and_health_are_answered_on_the_tcp_address_and_nothing_else_is(node: AgentNode) -> None:
+    await add(node, "c1")
+
+    def fetch(path: str) -> str:
+        script = (
+            "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 9809); c.request('GET', sys.argv[1]);"
+            "r = c.getresponse(); print(r.read().decode() + str(r.status), end='')"
+        )
+        return node.inside(node.netns, sys.executable, "-c", script, path)
+
+    metrics = fetch("/metrics")
+    assert metrics.endswith("200")
+    assert 'enitide_cni_calls_total{code="0",command="ADD"}' in metrics
+    assert "enitide_endpoints 1.0" in metrics
+    assert 'enitide_addresses{state="in-use"} 1.0' in metrics
+    assert fetch("/healthz") == "ok\n200"
+    assert fetch("/v1/addresses").endswith("404")

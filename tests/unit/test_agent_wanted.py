@@ -149,16 +149,36 @@ def test_messages_read_back_as_the_facts_they_were_made_of() -> None:
     assert facts.parse_address(build.new_address(address)[codec.HEADER.size :]) == address
 
 
+class Knows:
+    """A node on which the pod 10.0.1.20 lives or not, and ifindex 3 is an ENI."""
+
+    def __init__(self, *, lives: bool) -> None:
+        self._lives = lives
+
+    def is_wanted(self, _route: Route) -> bool:
+        return self._lives
+
+    def is_managed(self, ifindex: int) -> bool:
+        return ifindex == 3
+
+
 def test_changes_of_our_own_pods_are_no_news_and_those_of_others_are() -> None:
     def body(message: bytes) -> bytes:
         return message[codec.HEADER.size :]
 
+    def rp_filter(ifindex: int, value: int) -> bytes:
+        return bytes(4) + codec.u32(1, ifindex) + codec.u32(3, value)
+
+    node = Knows(lives=True)
     ours, foreign = body(build.new_route(host_route(ip_address("10.0.1.20"), 9))), body(build.new_route(DEFAULT))
-    assert not is_news(build.RTM_NEWROUTE, ours)
-    assert is_news(build.RTM_NEWROUTE, foreign)
-    assert is_news(build.RTM_DELROUTE, ours)
-    assert not is_news(build.RTM_DELROUTE, ours, lambda _route: False)
+    assert not is_news(build.RTM_NEWROUTE, ours, node)
+    assert is_news(build.RTM_NEWROUTE, foreign, node)
+    assert is_news(build.RTM_DELROUTE, ours, node)
+    assert not is_news(build.RTM_DELROUTE, ours, Knows(lives=False))
     named = facts.IFINFO.pack(0, 0, 9, 0, 0) + codec.text(facts.IFLA_IFNAME, "etd012345678901")
-    assert not is_news(build.RTM_NEWLINK, named)
-    assert is_news(build.RTM_NEWLINK, facts.IFINFO.pack(0, 0, 3, 0, 0) + codec.text(facts.IFLA_IFNAME, "eth1"))
-    assert is_news(build.RTM_DELRULE, b"")
+    assert not is_news(build.RTM_NEWLINK, named, node)
+    assert is_news(build.RTM_NEWLINK, facts.IFINFO.pack(0, 0, 3, 0, 0) + codec.text(facts.IFLA_IFNAME, "eth1"), node)
+    assert is_news(build.RTM_DELRULE, b"", node)
+    assert is_news(80, rp_filter(3, 1), node)
+    assert not is_news(80, rp_filter(3, 2), node)
+    assert not is_news(80, rp_filter(9, 1), node)

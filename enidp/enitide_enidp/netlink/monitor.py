@@ -10,22 +10,38 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from enitide_api.errors import NetlinkFailed
 from enitide_enidp.netlink import build, codec, facts
 from enitide_enidp.netlink.facts import Route
 from enitide_enidp.netlink.numbers import HOST_PREFIX
 
-# linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
-_GROUPS = (1, 5, 7, 8, 9, 11, 19)
+# linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, IPV4_NETCONF
+_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24)
+_RTM_NEWNETCONF = 80
+_NETCONF_HEADER, _NETCONF_IFINDEX, _NETCONF_RP_FILTER = 4, 1, 3  # linux/netconf.h
+_LOOSE = 2
 _ADD_MEMBERSHIP = 1
 _SOL_NETLINK = 270
 _RECEIVE_BYTES = 1 << 17
 _READS_PER_WAKE = 16
 
 
-def is_news(kind: int, body: bytes, is_wanted: Callable[[Route], bool] = lambda _route: True) -> bool:
-    """Whether a notification may mean that the node is no longer as wanted. `is_wanted`: a route of ours that went."""
+class Node(Protocol):
+    """What the monitor asks of the node to tell news from what is ours."""
+
+    def is_wanted(self, route: Route) -> bool:
+        """Whether a route of ours that has just gone is missed."""
+        ...
+
+    def is_managed(self, ifindex: int) -> bool:
+        """Whether this is the device of a published ENI."""
+        ...
+
+
+def is_news(kind: int, body: bytes, node: Node) -> bool:
+    """Whether a notification may mean that the node is no longer as wanted."""
     if kind in (build.RTM_NEWLINK, build.RTM_DELLINK):
         return not facts.link_name(body).startswith(HOST_PREFIX)
     if kind == build.RTM_NEWROUTE:
@@ -33,16 +49,25 @@ def is_news(kind: int, body: bytes, is_wanted: Callable[[Route], bool] = lambda 
         return route is not None and route.protocol not in (facts.PROTOCOL, facts.PROTOCOL_KERNEL)
     if kind == build.RTM_DELROUTE:
         route = facts.parse_route(body)
-        return route is not None and route.protocol == facts.PROTOCOL and is_wanted(route)
+        return route is not None and route.protocol == facts.PROTOCOL and node.is_wanted(route)
+    if kind == _RTM_NEWNETCONF:
+        return _is_strict(body, node)
     return kind in (build.RTM_NEWADDR, build.RTM_DELADDR, build.RTM_DELRULE)
+
+
+def _is_strict(body: bytes, node: Node) -> bool:
+    """Someone set rp_filter of an ENI to something else than 2."""
+    found = codec.attributes(body, _NETCONF_HEADER)
+    strictness = codec.read_u32(found.get(_NETCONF_RP_FILTER), _LOOSE)
+    return strictness != _LOOSE and node.is_managed(codec.read_u32(found.get(_NETCONF_IFINDEX)))
 
 
 class Monitor:
     """Listens in the namespace of the thread that makes it, from `start` to `close`."""
 
-    def __init__(self, on_news: Callable[[], None], is_wanted: Callable[[Route], bool]) -> None:
+    def __init__(self, on_news: Callable[[], None], node: Node) -> None:
         self._on_news = on_news
-        self._is_wanted = is_wanted
+        self._node = node
         self._socket: socket.socket | None = None
 
     def start(self) -> None:
@@ -78,6 +103,6 @@ class Monitor:
                     raise
                 news = True
                 continue
-            news = news or any(is_news(kind, body, self._is_wanted) for kind, _, _, body in codec.messages(data))
+            news = news or any(is_news(kind, body, self._node) for kind, _, _, body in codec.messages(data))
         if news:
             self._on_news()
