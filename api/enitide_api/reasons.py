@@ -66,6 +66,7 @@ class Reason(StrEnum):
     # configuration and use
     SETTINGS_INVALID = "SettingsInvalid"
     CLASS_INVALID = "ClassInvalid"
+    CLASS_VALID = "ClassValid"  # nothing in the class contradicts itself
     USAGE = "Usage"
     LAB_FAILED = "LabFailed"
     INTERNAL = "Internal"  # a bug of ours; the message says what was believed

@@ -50,7 +50,7 @@ def class_status(obj: ENIClass, summaries: list[tuple[str, Summary]], now: float
     condition = Condition(
         type=SOUND,
         status=wanted,
-        reason=Reason.CLASS_INVALID if problem else "Sound",
+        reason=(Reason.CLASS_INVALID if problem else Reason.CLASS_VALID).value,
         message=problem or "nothing in it contradicts itself",
         last_transition_time=before.last_transition_time if kept and before is not None else stamp(now),
     )
