@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,10 +16,17 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from enitide_api.errors import SettingsInvalid
-from enitide_api.settings import CommonSettings
+from enitide_api.settings import AgentSettings, CommonSettings, OperatorSettings
 
 S = TypeVar("S", bound=CommonSettings)
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Environment names that are no settings: of the CNI plugin and `lab env`, and of where our own files lie.
+_NO_SETTINGS = frozenset(f"ENITIDE_{name}" for name in ("SOCKET", "NETWORK", "NETNS", "BPF_DIR", "CNI_PLUGIN"))
+# Kubernetes puts these into every container for a Service whose name begins with "enitide" (service links).
+_SERVICE_LINK = re.compile(
+    r"ENITIDE(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 
 
 def flag(name: str) -> str:
@@ -59,6 +67,7 @@ def _option(name: str, field: FieldInfo) -> dict[str, Any]:
 def read_settings(model: type[S], section: str, flags: Mapping[str, Any], env: Mapping[str, str] | None = None) -> S:
     """Flags over environment over file over defaults. `SettingsInvalid` names each wrong key and what to write."""
     source = dict(os.environ if env is None else env)
+    _refuse_unknown(source)
     given = {name: value for name, value in flags.items() if name != "config" and value is not None}
     values = _from_file(flags.get("config"), section)
     values |= {name: source[environment(name)] for name in model.model_fields if source.get(environment(name))}
@@ -70,6 +79,17 @@ def read_settings(model: type[S], section: str, flags: Mapping[str, Any], env: M
         return model.model_validate(values)
     except ValidationError as error:
         raise SettingsInvalid(explain(error, model)) from None
+
+
+def _refuse_unknown(source: Mapping[str, str]) -> None:
+    """A misspelt environment name is an error like a misspelt key: otherwise a default would rule in silence."""
+    known = {environment(name) for model in (OperatorSettings, AgentSettings) for name in model.model_fields}
+    for name in sorted(source):
+        if not name.startswith("ENITIDE_") or name in known | _NO_SETTINGS or _SERVICE_LINK.fullmatch(name):
+            continue
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "see docs/reference/settings.md"
+        raise SettingsInvalid(f"unknown environment name {name}: {hint}")
 
 
 def _json(name: str, text: str) -> Any:

@@ -7,10 +7,20 @@ closest right one. Durations are written `30s`, `10m`, `1h30m` and held in secon
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from enitide_api.resources import duration, seconds
 
@@ -27,6 +37,31 @@ Duration = Annotated[
     PlainSerializer(duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h))+$", "examples": ["30s", "10m", "1h30m"]}),
 ]
+
+
+def _written(pattern: str, example: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """A string of this form; the refusal says what to write instead."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"write {example}")
+        return value
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
+
+
+def _mtu(value: int) -> int:
+    if value != 0 and value < LEAST_MTU:
+        raise ValueError(f"write 0 for that of the ENI, or {LEAST_MTU} to 9001: IPv6 does not work below (RFC 8200)")
+    return value
+
+
+LEAST_MTU = 1280
+_PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4})"
+Address = Annotated[str, *_written(rf"([^:\s\[\]]*|\[[0-9a-fA-F:]+\]):{_PORT}", "HOST:PORT, such as 127.0.0.1:9808")]
+Url = Annotated[str, *_written(r"https?://[^\s/]+\S*", "a URL such as http://169.254.169.254")]
+OptionalUrl = Annotated[str, *_written(r"(https?://[^\s/]+\S*)?", "a URL such as https://ec2.us-west-2.amazonaws.com")]
+Region = Annotated[str, *_written(r"([a-z0-9]+(-[a-z0-9]+)*)?", "a region such as us-west-2")]
 
 
 class Frozen(BaseModel):
@@ -60,9 +95,9 @@ class OperatorSettings(CommonSettings):
 
     cluster_name: str = ""
     """Name on the tags of every ENI made. Empty: ENIs carry no cluster tag and the leak sweep is off, and says so."""
-    aws_region: str = ""
+    aws_region: Region = ""
     """AWS region; empty: AWS_REGION, else the AWS configuration."""
-    aws_endpoint_url: str = ""
+    aws_endpoint_url: OptionalUrl = ""
     """EC2 endpoint; empty: AWS_ENDPOINT_URL, else AWS's own."""
     call_timeout: Duration = 15.0
     """How long one EC2 call may take. After that its outcome counts as unknown and is re-read."""
@@ -79,7 +114,7 @@ class OperatorSettings(CommonSettings):
     """How often the leader renews it; a renewal must succeed within 20 s of 45."""
     identity: str = ""
     """Name on the Lease; empty: host name and a random part."""
-    metrics_address: str = "127.0.0.1:9808"
+    metrics_address: Address = "127.0.0.1:9808"
     """Address of /metrics, /healthz and /readyz."""
     discovery_interval: Duration = Field(default=3600.0, ge=60)
     """How often subnets, security groups and route tables are read again without a cause."""
@@ -107,7 +142,7 @@ class AgentSettings(CommonSettings):
     """Where maps and programs are pinned; a bpffs is mounted if there is none."""
     cgroup: Path = Path("/sys/fs/cgroup")
     """Root of the cgroup v2 tree that holds this node's pods."""
-    metadata_endpoint: str = "http://169.254.169.254"
+    metadata_endpoint: Url = "http://169.254.169.254"
     """Instance metadata service (version 2)."""
     cni_conf_dir: Path = Path("/etc/cni/net.d")
     """Where the conflist is installed once the node can serve a pod."""
@@ -119,12 +154,12 @@ class AgentSettings(CommonSettings):
     """Name of the network in the conflist."""
     add_wait: Duration = Field(default=20.0, ge=0)
     """How long ADD waits for an address before it fails with the node's reason."""
-    mtu: int = Field(default=0, ge=0, le=9001)
-    """MTU of pods; 0: that of the ENI."""
+    mtu: Annotated[int, AfterValidator(_mtu)] = Field(default=0, ge=0, le=9001)
+    """MTU of pods, at least 1280; 0: that of the ENI."""
     forwarding: Literal["redirect", "stack"] = "redirect"
     """redirect: packets of pods go by eBPF redirect, past the node's netfilter; stack: through the kernel's routing.
     Choose stack where kube-proxy serves Services: it needs to see both directions."""
-    metrics_address: str = "127.0.0.1:9809"
+    metrics_address: Address = "127.0.0.1:9809"
     """Address of /metrics and /healthz."""
 
 

@@ -25,12 +25,52 @@ def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
         ({"add_wait": "3"}, "write a number with a unit"),
         ({"cni_version": "2.0"}, "cni_version"),
         ({"mtu": 10000}, "mtu"),
+        ({"mtu": 1279}, "write 0 for that of the ENI, or 1280 to 9001"),
+        ({"metrics_address": "foo"}, "metrics_address: write HOST:PORT"),
+        ({"metrics_address": "127.0.0.1:65536"}, "write HOST:PORT"),
+        ({"metadata_endpoint": "169.254.169.254"}, "metadata_endpoint: write a URL such as http://"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_to_write_instead(given, expected):
     with pytest.raises(SettingsInvalid) as caught:
         read_settings(AgentSettings, "agent", given, {})
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"aws_endpoint_url": "ec2.local"}, "aws_endpoint_url: write a URL"),
+        ({"aws_region": "us west"}, "aws_region: write a region such as us-west-2"),
+        ({"budget": {"all": {"rate": 0, "burst": 5}}}, "budget.all.rate"),
+        ({"budget": {"all": {"rate": 1, "burst": 5, "brust": 6}}}, "unknown key 'budget.all.brust'"),
+    ],
+)
+def test_a_wrong_operator_setting_is_refused_with_what_to_write_instead(given, expected):
+    with pytest.raises(SettingsInvalid) as caught:
+        read_settings(OperatorSettings, "operator", given, {})
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", ":9808", "[::1]:65535", "localhost:9"])
+def test_an_address_to_listen_on_is_host_and_port(address):
+    assert read_settings(AgentSettings, "agent", {"metrics_address": address}, {}).metrics_address == address
+
+
+def test_a_misspelt_environment_name_is_refused_and_the_right_one_named():
+    with pytest.raises(SettingsInvalid, match=r"ENITIDE_ADD_WIAT: did you mean ENITIDE_ADD_WAIT\?"):
+        read_settings(AgentSettings, "agent", {}, {"ENITIDE_ADD_WIAT": "3s"})
+
+
+def test_names_that_kubernetes_or_the_cni_plugin_put_into_the_environment_are_none_of_our_settings():
+    links = {
+        "ENITIDE_OPERATOR_SERVICE_HOST": "10.0.0.1",
+        "ENITIDE_OPERATOR_SERVICE_PORT_METRICS": "9808",
+        "ENITIDE_PORT": "tcp://10.0.0.1:9808",
+        "ENITIDE_PORT_9808_TCP_ADDR": "10.0.0.1",
+    }
+    env = {**links, "ENITIDE_SOCKET": "/run/x.sock", "ENITIDE_LEASE_NAME": "of the operator"}
+    assert read_settings(AgentSettings, "agent", {}, env) == AgentSettings()
 
 
 def test_settings_that_contradict_each_other_are_refused():
