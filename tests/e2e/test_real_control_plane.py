@@ -22,8 +22,8 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
-    """A control plane without the chart."""
-    with cluster_in(tmp_path_factory.mktemp("bare")) as started:
+    """A control plane of our own without the chart, whatever the environment names."""
+    with cluster_in(tmp_path_factory.mktemp("bare"), environ={}) as started:
         yield started
 
 
@@ -50,6 +50,7 @@ def test_an_existing_cluster_takes_its_place_and_is_left_as_it_was(bare, tmp_pat
         assert agent.get("/api/v1/nodes/joined")
         assert exists(bare.admin, f"{ENICLASSES}/default")
     until(lambda: not exists(bare.admin, ENICLASSES), "the definitions are still there")
+    assert not exists(bare.admin, "/api/v1/nodes/joined")
     with pytest.raises(KubeNotFound):
         bare.admin.get("/api/v1/namespaces/kube-system/serviceaccounts/enitide-agent")
 
@@ -66,7 +67,8 @@ def test_what_an_existing_cluster_had_before_is_not_removed(bare, tmp_path):
 
 def test_a_killed_parent_takes_the_whole_control_plane_with_it(bare, tmp_path):
     command = [sys.executable, "-m", "enitide_lab.realkube", "run", str(tmp_path / "killed")]
-    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("KUBE")}
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
     try:
         assert parent.stdout.readline().startswith("export KUBECONFIG=")
         record = json.loads((tmp_path / "killed" / "children.json").read_text())

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from enitide_api.errors import LabFailed
-from enitide_lab.house import cgroups, mounts
+from enitide_api.errors import LabFailed, UsageError
+from enitide_lab.house import cgroups, mounts, programs, record
 from enitide_lab.house.layout import LABS, LabPaths, known_labs
 
 
@@ -60,7 +60,8 @@ def take_down(paths: LabPaths) -> Cleared:
     """Remove every trace of the lab; `LabFailed` says what could not be removed and why."""
     branch = cgroups.cgroup2_root() / paths.cgroup_name
     with _uninterrupted():
-        processes = cgroups.kill(branch)
+        polite = _leave_cluster(paths)
+        processes = polite + cgroups.kill(branch)
         points = mounts.mounts_below(paths.root)
         for point in points:
             mounts.unmount(point)
@@ -71,6 +72,21 @@ def take_down(paths: LabPaths) -> Cleared:
         _remove_tree(paths.root)
         _remove_if_empty(LABS)
     return Cleared(paths.name, processes, len(points))
+
+
+def _leave_cluster(paths: LabPaths) -> int:
+    """A real control plane may be somebody's own cluster: it gets the time to remove what the lab put there.
+
+    The kubelets go first, because they would put their Nodes back. How many programs were ended.
+    """
+    try:
+        lab = record.read(paths)
+    except (LabFailed, UsageError):  # it died before it could say anything, or was taken down already
+        return 0
+    if lab.kubernetes != "real":
+        return 0
+    found = [(lab.program("kubelet"), signal.SIGKILL), (lab.program("kubernetes"), signal.SIGTERM)]
+    return sum(programs.end(program, number=number) for program, number in found if program is not None)
 
 
 def all_labs() -> list[LabPaths]:

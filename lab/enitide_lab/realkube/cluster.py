@@ -17,7 +17,7 @@ from enitide_api.errors import LabFailed
 from enitide_lab.realkube import chart
 from enitide_lab.realkube.access import NODES_GROUP, account_token, node_certificate
 from enitide_lab.realkube.children import Children, stop_leftovers
-from enitide_lab.realkube.control_plane import ControlPlane
+from enitide_lab.realkube.control_plane import ControlPlane, exists
 from enitide_lab.realkube.existing import bring_inside, rest_of
 from enitide_lab.realkube.kubeconfig import write_kubeconfig, write_private
 from enitide_lab.realkube.pki import Authority, Pair
@@ -45,6 +45,7 @@ class RealCluster:
     _authority: Authority | None = None
     _children: Children | None = None
     _relay: Relay | None = None
+    _joined: set[str] = field(default_factory=set)
     _installed: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -113,6 +114,8 @@ class RealCluster:
     def _kubelet_pair(self, node: str) -> Pair:
         """Signed by our CA; in an existing cluster by that cluster, on request."""
         if self._authority is None:
+            if not exists(self.admin, f"/api/v1/nodes/{node}"):
+                self._joined.add(node)
             return node_certificate(self.admin, self.directory / "pki", node)
         return self._authority.issue(f"kubelet-{node}", f"system:node:{node}", (NODES_GROUP,))
 
@@ -125,10 +128,12 @@ class RealCluster:
         if self._children is not None:
             self._children.stop()
         else:
-            chart.uninstall(self.admin, self._installed)
+            nodes = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}} for node in self._joined]
+            chart.uninstall(self.admin, [*self._installed, *nodes])
         if self._relay is not None:
             self._relay.close()
         self._installed = []
+        self._joined.clear()
 
     def __enter__(self) -> Self:
         return self
