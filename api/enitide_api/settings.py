@@ -99,7 +99,7 @@ class OperatorSettings(CommonSettings):
     """AWS region; empty: AWS_REGION, else the AWS configuration."""
     aws_endpoint_url: OptionalUrl = ""
     """EC2 endpoint; empty: AWS_ENDPOINT_URL, else AWS's own."""
-    call_timeout: Duration = 15.0
+    call_timeout: Duration = Field(default=15.0, ge=1, le=15)
     """How long one EC2 call may take. After that its outcome counts as unknown and is re-read."""
     budget: dict[str, Bucket] = Field(default_factory=dict)
     """Token buckets by EC2 verb, such as {"CreateNetworkInterface": {"rate": 5, "burst": 50}}; `all`: one bucket that

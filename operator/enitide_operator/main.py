@@ -53,7 +53,8 @@ async def run(settings: OperatorSettings) -> None:
         kube = await stack.enter_async_context(HttpKube.connect(settings.kubeconfig or None, "enitide-operator"))
         ec2 = await stack.enter_async_context(
             AwsEc2.connect(
-                region=settings.aws_region,
+                region=settings.aws_region
+                or os.environ.get("AWS_REGION", ""),  # botocore reads AWS_DEFAULT_REGION alone
                 endpoint_url=settings.aws_endpoint_url,
                 call_timeout_s=settings.call_timeout,
                 before_send=gate.require,

@@ -42,6 +42,8 @@ def test_a_wrong_setting_is_refused_with_what_to_write_instead(given, expected):
     [
         ({"aws_endpoint_url": "ec2.local"}, "aws_endpoint_url: write a URL"),
         ({"aws_region": "us west"}, "aws_region: write a region such as us-west-2"),
+        ({"call_timeout": "0s"}, "call_timeout"),
+        ({"call_timeout": "20s"}, "call_timeout"),
         ({"budget": {"all": {"rate": 0, "burst": 5}}}, "budget.all.rate"),
         ({"budget": {"all": {"rate": 1, "burst": 5, "brust": 6}}}, "unknown key 'budget.all.brust'"),
     ],

@@ -80,13 +80,15 @@ class AwsEc2:
             max_pool_connections=64,
             user_agent_extra="enitide",
         )
-        made = (session or aioboto3.Session()).client(
-            "ec2", region_name=region or None, endpoint_url=endpoint_url or None, config=config
-        )
         try:
+            made = (session or aioboto3.Session()).client(
+                "ec2", region_name=region or None, endpoint_url=endpoint_url or None, config=config
+            )
             client = await made.__aenter__()
         except NoRegionError as error:
             raise SettingsInvalid("no AWS region is known: write --aws-region or set AWS_REGION") from error
+        except (BotoCoreError, ValueError) as error:  # a region, URL or profile of the environment or the AWS files
+            raise SettingsInvalid(f"the AWS SDK cannot work with its configuration: {error}") from error
         try:
             yield cls(_guarded(client, before_send))
         finally:
