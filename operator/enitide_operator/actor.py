@@ -36,7 +36,7 @@ QUIET_S = 2.0  # a first reading under way is not worth a write of its own
 BUG_PAUSE_S = 30.0
 LAPSE_S = 1.0
 _STARVING = frozenset({Reason.SUBNET_EXHAUSTED, Reason.NO_WHOLE_PREFIX})
-_UNMATCHED = frozenset({Reason.NO_ELIGIBLE_SUBNET, Reason.SECURITY_GROUPS_MISSING})
+_UNMATCHED = frozenset({Reason.NO_ELIGIBLE_SUBNET, Reason.SECURITY_GROUPS_MISSING, Reason.EC2_NOT_FOUND})
 
 
 class Actor:

@@ -30,6 +30,7 @@ from enitide_api.errors import (
     EC2Unauthorized,
     EC2Unavailable,
     NotLeading,
+    SettingsInvalid,
 )
 from enitide_ipam.model import TAG_TOKEN, AttachInterface, Attachment, CreateInterface
 from enitide_lab.ec2model import Effect, Fault
@@ -302,6 +303,18 @@ async def test_missing_credentials_are_a_matter_of_rights_not_of_luck(
     async with AwsEc2.connect(region=REGION, endpoint_url=ec2_endpoint.url) as wire:
         with pytest.raises(EC2Unauthorized):
             await wire.describe_vpcs("vpc-0", "")
+
+
+@pytest.mark.parametrize(("region", "endpoint", "word"), [("", "", "--aws-region"), (REGION, "nonsense", "nonsense")])
+async def test_settings_that_reach_no_ec2_are_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, region: str, endpoint: str, word: str
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    with pytest.raises(SettingsInvalid, match=word):
+        async with AwsEc2.connect(region=region, endpoint_url=endpoint):
+            pass
 
 
 async def test_attaching_at_an_occupied_index_asks_for_another_index(

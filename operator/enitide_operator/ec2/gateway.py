@@ -196,7 +196,7 @@ class Gateway:
     async def _call(self, verb: Verb, send: Callable[[], Awaitable[T]], place: Order, on_wait: OnWait) -> T:
         """Attempts until one is answered for good, or it is time to raise the last error."""
         loop = asyncio.get_running_loop()
-        give_up_s = loop.time() + (GIVE_UP_S if verb in MUTATIONS else READ_GIVE_UP_S)
+        give_up_s = float("inf")
         failures = 0
         while True:
             queued_s = loop.time()
@@ -206,6 +206,8 @@ class Gateway:
                 return await self._attempt(verb, send)
             except EC2Error as error:
                 failures += 1
+                if failures == 1:  # time spent in the queue is not the call's fault
+                    give_up_s = loop.time() + (GIVE_UP_S if verb in MUTATIONS else READ_GIVE_UP_S)
                 delay_s = self._backoff.delay_s(failures, self._rng)
                 if not _again(error, verb) or loop.time() + delay_s >= give_up_s:
                     raise
