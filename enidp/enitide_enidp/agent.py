@@ -81,12 +81,13 @@ class Agent:
     async def run(self) -> None:
         """Until cancelled."""
         settings = self.settings
-        self._conflist.start()
-        if plugin.install(settings.cni_bin_dir):
-            _log.info("plugin installed", folder=str(settings.cni_bin_dir))
         async with AsyncExitStack() as stack:
-            await self._listen(stack)
+            # First what may refuse the settings: an agent that cannot start leaves the node as it was.
             kube = await stack.enter_async_context(HttpKube.connect(settings.kubeconfig or None, "enitide-agent"))
+            self._conflist.start()
+            if plugin.install(settings.cni_bin_dir):
+                _log.info("plugin installed", folder=str(settings.cni_bin_dir))
+            await self._listen(stack)
             core = await self._restore(stack, kube)
             assert self._reporter is not None
             assert self._pods is not None
@@ -98,6 +99,8 @@ class Agent:
         mask = os.umask(0o177)  # 0600 from the first moment
         try:
             server = await asyncio.start_unix_server(Server(self._api.on_socket), path, limit=MAX_HEAD, backlog=512)
+        except OSError as error:  # a path of more than 107 bytes, above all
+            raise SettingsInvalid(f"--run-dir: no socket at {path}: {error.strerror or error}") from error
         finally:
             os.umask(mask)
         await stack.enter_async_context(server)

@@ -112,6 +112,12 @@ def test_a_conflist_that_someone_removed_or_spoilt_comes_back(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
+def test_a_folder_for_conflists_that_is_none_is_a_wrong_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsInvalid, match=r"--cni-conf-dir.*Not a directory"):
+        _conflist(tmp_path / "file")
+
+
 def test_numbers_of_enis_outlive_the_process_and_are_given_again_when_free(tmp_path: Path) -> None:
     path = tmp_path / "interfaces.json"
     assert Numbering(path).numbers(["eni-b", "eni-a"]) == {"eni-a": 1, "eni-b": 2}

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from enitide_api.errors import SettingsInvalid
 from enitide_api.logging import get_logger
 
 FILE_NAME = "05-enitide.conflist"
@@ -60,7 +61,10 @@ class Conflist:
         self.installed = False
 
     def start(self) -> None:
-        """Remove one of an earlier boot; keep one of this boot, whatever version it has (pods live by it)."""
+        """Remove one of an earlier boot; keep one of this boot, whatever version it has (pods live by it).
+
+        `SettingsInvalid`: an earlier boot's cannot be removed, and to leave it would promise a node that serves.
+        """
         found = _read(self.path)
         if found is None:
             return
@@ -74,7 +78,10 @@ class Conflist:
                     setting=self._version,
                 )
             return
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise SettingsInvalid(f"--cni-conf-dir: {self.path} cannot be removed: {error.strerror}") from error
         _log.info("conflist of an earlier boot removed", path=str(self.path))
 
     def install(self) -> bool:
