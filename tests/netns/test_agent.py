@@ -133,6 +133,18 @@ async def test_an_add_that_finds_its_network_damaged_makes_it_whole(node: AgentN
     assert ping(node, path, "10.0.0.10")
 
 
+async def test_an_add_that_cannot_be_finished_leaves_nothing_half_done(node: AgentNode) -> None:
+    path = node.pod_netns()
+    node.inside(Path(path).name, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "other")
+    refused = await node.cni("ADD", "c1", path)
+    assert refused.body["code"] == 11
+    assert "another network made it" in refused.body["msg"]
+    assert "etd" not in node.ip("link")
+    assert set((await states(node)).values()) <= {"free", "cooling"}
+    node.inside(Path(path).name, "ip", "link", "del", "eth0")
+    assert (await node.cni("ADD", "c1", path)).code == 0, "the runtime may try again"
+
+
 async def test_del_is_idempotent_cools_the_address_and_refuses_a_late_add(node: AgentNode) -> None:
     path, own = await add(node, "c1")
     for netns in (path, path, ""):
@@ -368,3 +380,21 @@ async def test_metrics_and_health_are_answered_on_the_tcp_address_and_nothing_el
     assert 'enitide_addresses{state="in-use"} 1.0' in metrics
     assert fetch("/healthz") == "ok\n200"
     assert fetch("/v1/addresses").endswith("404")
+
+
+async def test_with_forwarding_by_the_stack_the_mark_takes_a_pods_packets_to_its_eni(tmp_path: Path) -> None:
+    async with agent_node(tmp_path / "node") as node:
+        node.add_eni("eth1", SECOND_MAC, 1)
+        node.start("--forwarding", "stack")
+        await node.registered()
+        await node.publish(interface(1, SECOND_MAC, first=20, count=2))
+        await node.ready()
+        path, _ = await add(node, "c1")
+
+        def heard() -> int:
+            text = node.inside(node.fabric, "cat", "/proc/net/dev")
+            return next(int(line.split()[2]) for line in text.splitlines() if line.strip().startswith("port1:"))
+
+        before = heard()
+        assert ping(node, path, "10.0.0.1", "-c5", "-i0.1")
+        assert heard() >= before + 5
