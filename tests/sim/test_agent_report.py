@@ -42,6 +42,20 @@ class World:
         self.waits = Waits(loop.time)
         self.reporter = Reporter(self.kube, NODE, INSTANCE, self.memory, waits=self.waits, rng=Random(1))
         self.pods = 0
+        self.published = ""
+        self.rested_on: list[str] = []
+        self._watch_patches()
+
+    def _watch_patches(self) -> None:
+        """Note the version that each write of spec.yielded carries."""
+        patch = self.kube.patch
+
+        async def noting(kind: Any, name: str, body: Any, **more: Any) -> bytes:
+            if "yielded" in body.get("spec", {}):
+                self.rested_on.append(body.get("metadata", {}).get("resourceVersion", ""))
+            return await patch(kind, name, body, **more)
+
+        self.kube.patch = noting  # type: ignore[method-assign]
 
     async def eninode(self) -> ENINode:
         return decode(await self.kube.get(ENINODE, NODE))
@@ -56,7 +70,8 @@ class World:
             reclaim=Reclaim(count=reclaim, since="2026-01-01T00:00:00Z") if reclaim else None,
         )
         patch = {"status": {"reclaim": None} | resources.builtins(status)}
-        await self.kube.patch(ENINODE, NODE, patch, subresource="status")
+        reply = decode(await self.kube.patch(ENINODE, NODE, patch, subresource="status"))
+        self.published = reply.metadata.resource_version
         await asyncio.sleep(0.5)
         self.memory.pool.set_ready(["eni-1"])
         self.memory.changed()
@@ -121,6 +136,7 @@ def test_a_reclaim_is_answered_at_once_and_withdrawn_addresses_are_used_again(tm
         await asyncio.sleep(1)
         yielded = (await world.eninode()).spec.yielded
         assert len(yielded) == 4
+        assert world.rested_on == [world.published], "what is yielded rests on the status it answers"
         await world.publish(10)
         await asyncio.sleep(1)
         assert (await world.eninode()).spec.yielded == ()
