@@ -69,7 +69,8 @@ class Agent:
         wished = (*kept, *idle[: max(0, count - len(kept))])
         demand = {"inUse": len(self.held), "cooling": 0, "waiting": max(0, self.wanted - len(self.held))}
         before = eninode.spec
-        if tuple(before.yielded) == wished and before.demand.in_use == demand["inUse"]:
+        said = (before.demand.in_use, before.demand.waiting)
+        if tuple(before.yielded) == wished and said == (demand["inUse"], demand["waiting"]):
             self.yielded = wished
             return
         # out of use before it is said, back in use only after the server has agreed
