@@ -66,6 +66,9 @@ class Kernel:
     def set_up_pod(self, *_: Any) -> None:
         self.step("pod")
 
+    def carry(self, *_: Any) -> None:
+        self.step("carry")
+
     def cut(self, *_: Any) -> int | None:
         self.done.append("cut")
         return 7 if "create" in self.done and self.fails != "create" else None
@@ -85,7 +88,7 @@ class NoNamespace:
 @pytest.fixture
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel(tmp_path / "journal")
-    for name in ("create", "set_up_host", "set_up_pod", "cut", "delete"):
+    for name in ("create", "set_up_host", "set_up_pod", "carry", "cut", "delete"):
         monkeypatch.setattr(life.pod, name, getattr(made, name))
     monkeypatch.setattr(life, "Namespace", NoNamespace)
     return made
@@ -105,14 +108,16 @@ async def test_the_address_is_on_file_before_anything_is_wired_and_confirmed_bef
     endpoints, memory = endpoints_on(kernel)
     await endpoints.add(CALL, lambda: False)
     assert kernel.held_before_first_step
-    assert kernel.done == ["create", "put", "host", "pod"], "the endpoint's record stands before its device is up"
+    assert kernel.done == ["create", "put", "host", "pod", "carry"], (
+        "the endpoint's record stands before its device is up"
+    )
     last = replay(kernel.journal.read_bytes()).records[-1]
     assert isinstance(last, Held)
     assert last.confirmed
     assert memory.pool.unconfirmed() == ()
 
 
-@pytest.mark.parametrize("step", ["create", "put", "host", "pod"])
+@pytest.mark.parametrize("step", ["create", "put", "host", "pod", "carry"])
 async def test_an_add_that_fails_at_any_step_leaves_nothing_behind(kernel: Kernel, step: str) -> None:
     endpoints, memory = endpoints_on(kernel)
     kernel.fails = step

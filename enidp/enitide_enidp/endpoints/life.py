@@ -141,6 +141,7 @@ class Endpoints:
         self._datapath.put_endpoint(endpoint_of(wiring, ifindex, device))
         pod.set_up_host(self._route, wiring, ifindex, self._datapath.attach_messages(ifindex))
         pod.set_up_pod(wiring, namespace)
+        pod.carry(self._route, wiring)
         return Live(call.owner, self._resolve(call.pod), allocation, ifindex, wiring.mtu, call.netns)
 
     def _undo(self, call: Call, allocation: Allocation) -> None:

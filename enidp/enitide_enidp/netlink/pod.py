@@ -107,6 +107,17 @@ def set_up_pod(wiring: PodWiring, namespace: Namespace) -> None:
         inside.run(batch, f"set up {wiring.ifname} in {namespace.path}")
 
 
+def carry(host: RouteSocket, wiring: PodWiring) -> None:
+    """Let the host's end transmit from now on.
+
+    It came up before its peer, so the kernel activates it only when its link-watch worker gets the routing lock: on a
+    busy node packets to the pod would vanish for some milliseconds after ADD was answered. Asking for the device makes
+    Linux 6.8 and newer do that at once; older ones still leave it to the worker.
+    """
+    if host.link(wiring.host_name) is None:
+        raise NetlinkFailed(f"veth {wiring.host_name} vanished as it was set up: its namespace is going away")
+
+
 def _pod_family(ifindex: int, address: IPAddress, host_mac: bytes) -> list[bytes]:
     gateway, family = gateway_of(address), build.family_of(address)
     batch = [
