@@ -157,7 +157,8 @@ class _Saga:
         except EC2Ambiguous as error:
             self._saga = replace(self._saga, ambiguous_since=self._ctx.now())
             self._node.troubles.waiting(self._key, error)
-            _log.warning("outcome unknown", node=self._node.name, token=self._saga.intent.token, why=str(error))
+            token = self._saga.intent.token
+            _log.warning("outcome unknown", node=self._node.name, token=token, reason=error.reason, why=str(error))
         except EC2Error as error:
             _log.warning(
                 "call failed", node=self._node.name, action=type(action).__name__, reason=error.reason, why=str(error)
