@@ -62,7 +62,6 @@ class NodeKubelet:
             wall=wall,
         )
         self._queue: WorkQueue[str] = WorkQueue(rng, POD_BACKOFF)
-        self._starting: dict[str, asyncio.Task[None]] = {}
         self._pods = Reflector(
             kube,
             POD,
@@ -87,9 +86,7 @@ class NodeKubelet:
 
     def _changed(self, key: str, _old: KubeletPod | None, new: KubeletPod | None) -> None:
         if new is None or new.leaving:
-            begun = self._starting.get(key)
-            if begun is not None:
-                begun.cancel()  # as kubelet does: nobody waits for a start that nobody wants any more
+            self._worker.give_up(key)
         self._queue.add(key)
 
     def _troubled(self, reason: Reason | None, detail: str) -> None:
@@ -99,22 +96,14 @@ class NodeKubelet:
     async def _work(self) -> None:
         while True:
             key = await self._queue.get()
-            pod = self._pods.store.get(key)
-            task = asyncio.ensure_future(self._worker.sync(key, pod))
-            if pod is not None and not pod.leaving:
-                self._starting[key] = task
             try:
-                await asyncio.wait([task])
-                if not task.cancelled():
-                    task.result()
+                await self._worker.sync(key, self._pods.store.get(key))
             except RETRIED as error:
                 delay_s = self._queue.failed(key)
                 log.info("pod tried again", pod=key, node=self._node.name, delay_s=round(delay_s, 1), error=str(error))
             else:
                 self._queue.forget(key)
                 self._queue.done(key)
-            finally:
-                self._starting.pop(key, None)
 
     async def _keep_registered(self) -> None:
         told: tuple[str, str] | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -59,6 +60,7 @@ class PodWorker:
         self._wall = wall
         self.sandboxes = sandboxes
         self._histories: dict[str, _History] = {}
+        self._adding: dict[str, asyncio.Future[dict[str, Any]]] = {}
 
     async def sync(self, key: str, pod: KubeletPod | None) -> None:
         """One pass. `CniError`, `KubeError` or `LabFailed`: try again."""
@@ -77,6 +79,12 @@ class PodWorker:
             await self._begin(pod, sandbox)
         elif pod.status.phase != "Running":
             await self._report(pod, sandbox)
+
+    def give_up(self, key: str) -> None:
+        """Nobody wants the pod any more: as kubelet does, do not wait for the end of its ADD."""
+        adding = self._adding.get(key)
+        if adding is not None:
+            adding.cancel()
 
     async def _begin(self, pod: KubeletPod, left_over: Sandbox | None) -> None:
         if left_over is not None:  # of a kubelet that was killed in the middle
@@ -103,7 +111,16 @@ class PodWorker:
     async def _connect(self, sandbox: Sandbox) -> Sandbox:
         config = self._config()
         began = asyncio.get_running_loop().time()
-        result = await self._runtime.add(config, sandbox.call())
+        adding = asyncio.ensure_future(self._runtime.add(config, sandbox.call()))
+        self._adding[sandbox.key] = adding
+        try:
+            await asyncio.wait([adding])
+        finally:
+            del self._adding[sandbox.key]
+            adding.cancel()
+        if adding.cancelled():
+            raise CniError("the pod was deleted before ADD had ended", cni_code=11, reason=Reason.POD_DELETED)
+        result = adding.result()
         took_ms = (asyncio.get_running_loop().time() - began) * 1000
         addresses = addresses_of(result)
         sandbox = self.sandboxes.put(
