@@ -20,7 +20,7 @@ from pathlib import Path
 from enitide_api.errors import LabFailed
 
 _RECORD = "children.json"
-_GRACE_S = 10.0
+_GRACE_S = 3.0  # an API server with watchers would take a minute to end politely, and what it knows is thrown away
 # The kernel's "parent died" means the parent *thread*: so one thread starts all children, and lives as long as we do.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
