@@ -15,12 +15,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from enitide_api.errors import LabFailed
 from enitide_kube.client import HttpKube
-from enitide_kube.port import ENICLASS, ENINODE, NODE, POD
+from enitide_kube.port import ENINODE, NODE, POD
 from enitide_lab.demo.workload import Cost, between, create, pod, running, spent
 from enitide_lab.ec2server.control import Control
-from enitide_lab.house import programs, teardown
-from enitide_lab.house.layout import lab_paths
+from enitide_lab.house import cgroups, programs, teardown
+from enitide_lab.house.layout import LabPaths, lab_paths
 from enitide_lab.house.record import Endpoints, LabRecord, ProgramRecord
 from enitide_lab.realkube.netns import free_port
 from enitide_lab.up import kube as kubernetes
@@ -65,7 +68,7 @@ async def _run(lab: Lab, kube: HttpKube, names: list[str]) -> None:
 
 
 def bench_pod_starts() -> list[Row]:
-    """A cold burst, then at rest one pod after another on an m5.large; 60 s are waited after the last."""
+    """A burst, then at rest one pod after another on an m5.large; 60 s are waited after the last."""
     return _in_lab(("m5.large",), _pod_starts)
 
 
@@ -85,7 +88,7 @@ async def _pod_starts(lab: Lab, kube: HttpKube) -> list[Row]:
     calls = ", ".join(f"{count} {verb}" for verb, count in sorted(burst.mutations.items()))
     return [
         _row(
-            "cold_burst_mutating_calls",
+            "warm_burst_mutating_calls",
             float(burst.mutations.total()),
             "calls",
             f"{BURST} pods bound at once to an m5.large whose pool has just filled, until all run: {calls}; "
@@ -108,7 +111,7 @@ async def _pod_starts(lab: Lab, kube: HttpKube) -> list[Row]:
 
 
 bench_pod_starts.names = (  # type: ignore[attr-defined]
-    "cold_burst_mutating_calls",
+    "warm_burst_mutating_calls",
     "pod_start_ec2_calls",
     "pod_start_api_writes",
     "agent_rss_lab_mib",
@@ -130,65 +133,89 @@ async def _at_rest(lab: Lab, quiet_s: float = 40.0) -> None:
 
 def bench_operator_rss_mib() -> list[Row]:
     """100 nodes as objects and instances, without namespaces: the operator does not know the difference."""
-    paths = lab_paths(f"bench-{os.getpid()}")
-    paths.root.mkdir(parents=True)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return asyncio.run(_operator_rss(Path(folder)))
-    finally:
-        teardown.take_down(paths)
-
-
-async def _operator_rss(folder: Path) -> list[Row]:
-    paths = lab_paths(f"bench-{os.getpid()}")
-    from enitide_lab.house import cgroups, record
-
-    ports = free_port(None, "127.0.0.1"), free_port(None, "127.0.0.1")
-    kube_url, ec2_url = (f"http://127.0.0.1:{port}" for port in ports)
-    cgroup = cgroups.create(cgroups.cgroup2_root() / paths.cgroup_name)
-    lab = Lab(paths, LabRecord(paths.name, "embedded", "us-west-2", str(cgroup), os.getpid()))
-    record.write(paths, lab.record)
-    lab.update(endpoints=Endpoints(kube_url, kube_url, ec2_url, ec2_url))
-    config = folder / "kubeconfig"
-    listen = [f"127.0.0.1:{port}" for port in ports]
-    server = [sys.executable, "-m", "enitide_lab.apiserver", "--listen", listen[0], "--kubeconfig-out", str(config)]
-    lab.start("kubernetes", server, cgroup="kubernetes")
-    lab.start("ec2", [sys.executable, "-m", "enitide_lab.ec2server", "--listen", listen[1]], cgroup="ec2")
-
-    async def not_up() -> str:
-        return "" if config.exists() and _answers(ec2_url) else "servers"
-
-    await wait_until(lab, not_up, 30.0, "the servers do not answer")
-    instances = await asyncio.to_thread(
-        make_vpc, connect(ec2_url, "us-west-2"), "us-west-2", ["m5.large"] * MANY_NODES, "bench"
-    )
-    async with HttpKube.connect(str(config), "bench") as kube:
-        await kubernetes.install(kube, prefix_delegation=False)
-        state = Control(ec2_url).state()
-        facts = {each["id"]: each for each in state["instances"]}
-        vpcs = {each["id"]: each["vpc_id"] for each in state["subnets"]}
-        for number, each in enumerate(instances):
-            await kube.create(NODE, _node(f"n-{number}", each.id, each.zone))
-            await kube.create(ENINODE, _eninode(f"n-{number}", each.id, each.type, facts[each.id], vpcs))
-        options = ["--kubeconfig", str(config), "--cluster-name", "bench", "--aws-region", "us-west-2"]
-        command = [enitide(), "operator", *options, "--aws-endpoint-url", ec2_url, "--log-format", "json"]
-        lab.start("operator", [*command, "--metrics-address", "127.0.0.1:0"], cgroup="operator")
-
-        async def unfilled() -> str:
-            import msgspec
-
-            nodes = [msgspec.json.decode(raw) for raw in (await kube.list(ENINODE)).items]
-            filled = sum(n.get("status", {}).get("capacity", {}).get("provisioned", 0) >= 8 for n in nodes)
-            return "" if filled == MANY_NODES else f"{filled} of {MANY_NODES} pools filled"
-
-        await wait_until(lab, unfilled, 240.0, "pools do not fill", poll_s=0.5)
-        assert await kube.list(ENICLASS)
-    rss = programs_rss_mib(lab.program("operator"))
-    calls = Counter({verb: sum(found.values()) for verb, found in Control(ec2_url).calls()["calls"].items()})
+    rss, calls = _bare_operator(MANY_NODES, pods=0, provisioned=8)
     method = (
         f"VmRSS once {MANY_NODES} m5.large nodes have 8 addresses each ({calls['AssignPrivateIpAddresses']} assigns)"
     )
     return [_row("operator_rss_mib", rss, "MiB", method)]
+
+
+def bench_cold_burst_mutating_calls() -> list[Row]:
+    """A node that is new to the operator, with 20 pods bound to it already."""
+    _, calls = _bare_operator(1, pods=BURST, provisioned=BURST)
+    mutations = Cost(calls, Counter()).mutations
+    reads = Counter({verb: n for verb, n in calls.items() if verb == "DescribeNetworkInterfaces"})
+    method = (
+        f"{BURST} pods bound to a new m5.large, until it has {BURST} addresses: {_words(mutations)}; "
+        f"reads of its ENIs: {_words(reads)} (IPv6 subnet: one of the calls is for a /80 of the first ENI)"
+    )
+    return [_row("cold_burst_mutating_calls", float(mutations.total()), "calls", method)]
+
+
+def _bare_operator(nodes: int, *, pods: int, provisioned: int) -> tuple[float, Counter[str]]:
+    """The operator alone with EC2 and an API server: its memory in MiB, and EC2 calls since it began."""
+    paths = lab_paths(f"bench-{os.getpid()}")
+    paths.root.mkdir(parents=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return asyncio.run(_bare(paths, Path(folder) / "kubeconfig", nodes, pods, provisioned))
+    finally:
+        teardown.take_down(paths)
+
+
+async def _bare(paths: LabPaths, config: Path, nodes: int, pods: int, provisioned: int) -> tuple[float, Counter[str]]:
+    lab = await _bare_servers(paths, config)
+    ec2 = lab.record.endpoints.ec2
+    instances = await asyncio.to_thread(make_vpc, connect(ec2, "us-west-2"), "us-west-2", ["m5.large"] * nodes, "bench")
+    async with HttpKube.connect(str(config), "bench") as kube:
+        await kubernetes.install(kube, prefix_delegation=False)
+        state = Control(ec2).state()
+        places = {each["id"]: each for each in state["instances"]}
+        vpcs = {each["id"]: each["vpc_id"] for each in state["subnets"]}
+        for number, each in enumerate(instances):
+            await kube.create(NODE, _node(f"n-{number}", each.id, each.zone))
+            await kube.create(ENINODE, _eninode(f"n-{number}", each.id, each.type, places[each.id], vpcs))
+        for number in range(pods):
+            bound = pod(f"p-{number}")
+            bound["spec"]["nodeName"] = "n-0"
+            await kube.create(POD, bound, namespace="default")
+        before = _calls(ec2)
+        options = ["--kubeconfig", str(config), "--cluster-name", "bench", "--aws-region", "us-west-2"]
+        command = [enitide(), "operator", *options, "--aws-endpoint-url", ec2, "--log-format", "json"]
+        lab.start("operator", [*command, "--metrics-address", "127.0.0.1:0"], cgroup="operator")
+
+        async def unfilled() -> str:
+            found = [msgspec.json.decode(raw) for raw in (await kube.list(ENINODE)).items]
+            filled = sum(n.get("status", {}).get("capacity", {}).get("provisioned", 0) >= provisioned for n in found)
+            return "" if filled == nodes else f"{filled} of {nodes} pools filled"
+
+        await wait_until(lab, unfilled, 120.0, "pools do not fill", poll_s=0.5)
+    return programs_rss_mib(lab.program("operator")), _calls(ec2) - before
+
+
+async def _bare_servers(paths: LabPaths, config: Path) -> Lab:
+    kube, ec2 = (f"http://127.0.0.1:{free_port(None, '127.0.0.1')}" for _ in range(2))
+    cgroup = cgroups.create(cgroups.cgroup2_root() / paths.cgroup_name)
+    lab = Lab(paths, LabRecord(paths.name, "embedded", "us-west-2", str(cgroup), os.getpid()))
+    lab.update(endpoints=Endpoints(kube, kube, ec2, ec2))
+    listen = ["--listen", kube.removeprefix("http://"), "--kubeconfig-out", str(config)]
+    lab.start("kubernetes", [sys.executable, "-m", "enitide_lab.apiserver", *listen], cgroup="kubernetes")
+    listen = ["--listen", ec2.removeprefix("http://")]
+    lab.start("ec2", [sys.executable, "-m", "enitide_lab.ec2server", *listen], cgroup="ec2")
+
+    async def silent() -> str:
+        try:
+            await asyncio.to_thread(Control(ec2).state)
+        except LabFailed as error:
+            return str(error)
+        return "" if os.access(config, os.R_OK) else "no kubeconfig"
+
+    await wait_until(lab, silent, 30.0, "the servers do not answer")
+    return lab
+
+
+def _calls(ec2: str) -> Counter[str]:
+    return Counter({verb: sum(found.values()) for verb, found in Control(ec2).calls()["calls"].items()})
 
 
 def programs_rss_mib(program: ProgramRecord) -> float:
@@ -198,14 +225,6 @@ def programs_rss_mib(program: ProgramRecord) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise AssertionError("no VmRSS")
-
-
-def _answers(url: str) -> bool:
-    try:
-        Control(url).state()
-    except Exception:
-        return False
-    return True
 
 
 def _words(counts: Counter[str]) -> str:
