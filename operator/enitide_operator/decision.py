@@ -59,7 +59,9 @@ def mismatch(node: Node | None, instance_id: str) -> str:
 def explained(plan: Plan, state: Tide | None, trouble: Trouble | None) -> Plan:
     """The plan, its reason replaced by what really keeps the node short."""
     short = state is None or state.capacity.provisioned < state.marks.low
-    if trouble is None or not short or plan.wait not in _VAGUE:
+    # "full" foretells: while addresses are still to come, what keeps them from coming is the reason
+    foretold = plan.wait is Reason.AT_CAPACITY and state is not None and state.ahead > 0
+    if trouble is None or not short or not (foretold or plan.wait in _VAGUE):
         return plan
     return replace(plan, wait=trouble.reason, message=trouble.message)
 
