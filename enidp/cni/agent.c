@@ -30,7 +30,9 @@ bool append_headers(struct call *call, size_t body_length)
 		append_text(out, equals + 1);
 		append_text(out, "\r\n");
 	}
-	append_text(out, "Content-Length: ");
+	append_text(out, "Enitide-Began: ");
+	append_number(out, (uint64_t)call->began_ms);
+	append_text(out, "\r\nContent-Length: ");
 	append_number(out, body_length);
 	append_text(out, "\r\n\r\n");
 	return out->data && out->length <= MAX_HEADERS;

@@ -36,6 +36,7 @@ struct buffer {
 struct call {
 	const char *command;
 	const char *socket_path;
+	int64_t began_ms; // tells a late ADD from a new one
 	struct buffer request; // headers and body, as sent and as queued
 };
 

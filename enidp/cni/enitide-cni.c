@@ -6,7 +6,7 @@
 // and decides nothing, so that it starts in under a millisecond and never has to be replaced together with
 // the agent:
 //
-//   POST /v1/cni/COMMAND, standard input as body, each CNI_* variable as header Cni-*
+//   POST /v1/cni/COMMAND, standard input as body, each CNI_* variable as header Cni-*, and when it began
 //   200 -> body and exit 0; anything else -> body, a CNI error object, and exit 1
 //
 // Three things it answers without an agent: VERSION (static), DEL (queued beside the socket for the agent to
@@ -68,7 +68,9 @@ static int run(struct call *call)
 
 int main(void)
 {
-	struct call call = {.command = variable("CNI_COMMAND"), .socket_path = variable("ENITIDE_SOCKET")};
+	struct call call = {.command = variable("CNI_COMMAND"),
+			    .socket_path = variable("ENITIDE_SOCKET"),
+			    .began_ms = now_ms()};
 	signal(SIGPIPE, SIG_IGN);
 	if (!*call.socket_path)
 		call.socket_path = DEFAULT_SOCKET;

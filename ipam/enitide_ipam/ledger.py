@@ -7,17 +7,44 @@ and knows nothing of ENIs (`stock` does).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from enitide_ipam.addresses import parse, text
 from enitide_ipam.records import Held, PodRef, Record, Released
 
 TOMBSTONE_S = 600.0  # an ADD was seen to end 18 s after its DEL; runtimes give up within minutes
 TOMBSTONES = 4096
+REUSE_S = 30.0  # an ADD that began this long after an answered attachment was deleted is a new one
 
 
 def keys(pod: PodRef) -> tuple[str, ...]:
     """The words a pod can be found by: UID and `namespace/name`, those that are known."""
     return tuple(word for word in (pod.uid, pod.full_name) if word)
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A container that was deleted `at`; `served`: after its ADD had been answered."""
+
+    at: float
+    served: bool
+
+    def refuses(self, began: float | None) -> bool:
+        """Whether it is too late for an ADD that began then (None: unknown).
+
+        A DEL that came before any answer is the runtime's last word. After an answered ADD a container id may be
+        used again (CNI allows it, and `cnitool` makes the id from the namespace's path), but an ADD that began before
+        the DEL is a straggler, and one right behind it is taken for one.
+        """
+        return not self.served or began is None or began < self.at + REUSE_S
+
+    def sentence(self, owner: str, now: float) -> str:
+        """What a refused ADD is told."""
+        if not self.served:
+            return f"container {owner} was deleted before it was added"
+        return (
+            f"container {owner} was deleted {now - self.at:.0f} s ago; its id can be used again {REUSE_S:.0f} s after"
+        )
 
 
 class Ledger:
@@ -26,7 +53,7 @@ class Ledger:
     def __init__(self) -> None:
         self.held: dict[int, Held] = {}
         self.cooling: dict[int, float] = {}
-        self.tombstones: dict[str, float] = {}
+        self.tombstones: dict[str, Tombstone] = {}
         self.by_owner: dict[str, int] = {}
         self._by_pod: dict[str, set[int]] = {}
 
@@ -47,7 +74,7 @@ class Ledger:
         while self.cooling and (first := next(iter(self.cooling.items())))[1] + cooldown_s <= now:
             del self.cooling[first[0]]
             yield first[0]
-        while self.tombstones and (oldest := next(iter(self.tombstones.items())))[1] + TOMBSTONE_S <= now:
+        while self.tombstones and (oldest := next(iter(self.tombstones.items())))[1].at + TOMBSTONE_S <= now:
             del self.tombstones[oldest[0]]
 
     def sort(self) -> None:
@@ -56,7 +83,10 @@ class Ledger:
 
     def records(self) -> tuple[Record, ...]:
         """The shortest list that gives this ledger."""
-        graves = (Released(owner, "", at, cool=False, tombstone=True) for owner, at in self.tombstones.items())
+        graves = (
+            Released(owner, "", grave.at, cool=False, tombstone=True, served=grave.served)
+            for owner, grave in self.tombstones.items()
+        )
         cooling = (Released("", text(each), at, cool=True, tombstone=False) for each, at in self.cooling.items())
         return (*graves, *cooling, *(self.held[address] for address in sorted(self.held)))
 
@@ -67,12 +97,14 @@ class Ledger:
         self.cooling.pop(address, None)
         if record.owner:
             self.by_owner[record.owner] = address
+            self.tombstones.pop(record.owner, None)
         for word in keys(record.pod):
             self._by_pod.setdefault(word, set()).add(address)
 
     def _release(self, record: Released) -> None:
         if record.tombstone:
-            self.tombstones[record.owner] = record.at
+            self.tombstones.pop(record.owner, None)  # the newest stands last
+            self.tombstones[record.owner] = Tombstone(record.at, record.served)
             while len(self.tombstones) > TOMBSTONES:
                 del self.tombstones[next(iter(self.tombstones))]
         if not record.address:

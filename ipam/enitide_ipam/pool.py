@@ -160,17 +160,18 @@ class Pool:
         """Pods with a reservation that no ADD has taken yet, to compare with those that are bound."""
         return tuple(held.pod for _, held in sorted(self.ledger.held.items()) if not held.owner)
 
-    def allocate(self, owner: str, pod: PodRef, now: float) -> Grant | Refusal:
-        """ADD, first phase; idempotent per owner (`container id/interface`).
+    def allocate(self, owner: str, pod: PodRef, now: float, *, began: float | None = None) -> Grant | Refusal:
+        """ADD, first phase; idempotent per owner (`container id/interface`). `began`: when its plugin started.
 
-        A DEL seen before refuses it (PodDeleted, no retry). For want of an address the pod counts as waiting for 2
+        A DEL seen before refuses it (PodDeleted, no retry; see `Tombstone.refuses`). For want of an address the pod counts as waiting for 2
         minutes; the caller asks again when the pool has changed.
         """
         self._expire(now)
         if owner in self.ledger.by_owner:
             return Grant(self._allocation(self.ledger.held[self.ledger.by_owner[owner]]), (), again=True)
-        if owner in self.ledger.tombstones:
-            return Refusal(Reason.POD_DELETED, f"container {owner} was deleted before it was added", retry=False)
+        grave = self.ledger.tombstones.get(owner)
+        if grave is not None and grave.refuses(began):
+            return Refusal(Reason.POD_DELETED, grave.sentence(owner, now), retry=False)
         reserved = self._reservation(pod)
         address = reserved if reserved is not None and self._is_ready(reserved) else self.stock.pick()
         if address is None:
@@ -211,7 +212,8 @@ class Pool:
         if address is None and owner in self.ledger.tombstones:
             return ()
         held = "" if address is None else text(address)
-        return (self._apply(Released(owner, held, now, cool=True, tombstone=True)),)
+        served = address is not None and self.ledger.held[address].confirmed
+        return (self._apply(Released(owner, held, now, cool=True, tombstone=True, served=served)),)
 
     def _grant(self, address: int, owner: str, pod: PodRef, now: float) -> Grant:
         known = self.ledger.held.get(address)

@@ -48,8 +48,8 @@ class Held(msgspec.Struct, frozen=True, tag="held"):
 class Released(msgspec.Struct, frozen=True, tag="released"):
     """`address` (empty: none was held) is nobody's from `at` on.
 
-    `cool`: it cools first; else nothing ever used it and it is free at once. `tombstone`: a later ADD of `owner` is
-    refused.
+    `cool`: it cools first; else nothing ever used it and it is free at once. `tombstone`: an ADD of `owner` that comes
+    late is refused. `served`: its ADD had been answered, so one that began after `at` is a new attachment.
     """
 
     owner: str
@@ -57,6 +57,7 @@ class Released(msgspec.Struct, frozen=True, tag="released"):
     at: float
     cool: bool
     tombstone: bool
+    served: bool = False
 
 
 class Yielded(msgspec.Struct, frozen=True, tag="yielded"):

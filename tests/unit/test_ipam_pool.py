@@ -123,6 +123,32 @@ def test_a_del_before_its_add_makes_the_add_fail_for_good():
     assert (answer.reason, answer.retry) == (Reason.POD_DELETED, False)
 
 
+def test_a_container_id_may_be_used_again_by_an_add_that_began_well_after_its_del():
+    pool = pool_with(interface(singles=3))
+    give(pool, "c1/eth0")
+    pool.confirm("c1/eth0", 0.0)
+    pool.release("c1/eth0", 10.0)
+    for began in (None, 9.0, 39.9):
+        assert refused(pool.allocate("c1/eth0", POD, 41.0, began=began)).reason is Reason.POD_DELETED
+    assert isinstance(pool.allocate("c1/eth0", POD, 41.0, began=40.0), Grant)
+    pool.confirm("c1/eth0", 41.0)
+    pool.release("c1/eth0", 42.0)
+    assert isinstance(pool.allocate("c1/eth0", POD, 60.0, began=59.0), Refusal), "the newest DEL counts"
+
+
+def test_a_container_deleted_before_any_answer_stays_deleted_also_after_a_restart():
+    pool = pool_with(interface(singles=3))
+    pool.release("c1/eth0", 10.0)
+    give(pool, "c2/eth0", pod(2), 10.0)
+    pool.confirm("c2/eth0", 10.0)
+    pool.release("c2/eth0", 10.0)
+    again = Pool("i-1")
+    again.restore(pool.records(50.0), 50.0)
+    again.set_ready(["eni-0"])
+    assert isinstance(again.allocate("c1/eth0", POD, 60.0, began=59.0), Refusal)
+    assert isinstance(again.allocate("c2/eth0", pod(2), 60.0, began=59.0), Grant)
+
+
 def test_a_del_between_the_phases_refuses_the_confirmation():
     pool = pool_with(interface(singles=3))
     address = give(pool, "c1/eth0")

@@ -42,7 +42,10 @@ class NetworkConfig(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A checked call. `owner` is `container id/interface`; `pod` is empty for a container that is no pod."""
+    """A checked call. `owner` is `container id/interface`; `pod` is empty for a container that is no pod.
+
+    `began_s`: when its plugin started, by CLOCK_BOOTTIME; None where the caller did not say (header `Enitide-Began`).
+    """
 
     command: str
     config: NetworkConfig
@@ -50,6 +53,7 @@ class Call:
     ifname: str = ""
     netns: str = ""
     pod: PodRef = field(default_factory=PodRef)
+    began_s: float | None = None
 
     @property
     def owner(self) -> str:
@@ -110,4 +114,10 @@ def parse_call(command: str, headers: Mapping[str, str], body: bytes) -> Call:
         raise bad(f"CNI_IFNAME {ifname!r} is missing or no interface name", BAD_VARIABLES)
     if command != "DEL" and not netns:
         raise bad("CNI_NETNS is missing: the path of the container's network namespace", BAD_VARIABLES)
-    return Call(command, config, container_id, ifname, netns, pod_of(parse_args(headers.get("cni-args", ""))))
+    pod = pod_of(parse_args(headers.get("cni-args", "")))
+    return Call(command, config, container_id, ifname, netns, pod, _began_s(headers.get("enitide-began", "")))
+
+
+def _began_s(text: str) -> float | None:
+    """Milliseconds as the plugin writes them; anything else was not said by our plugin and is not known."""
+    return int(text) / 1000 if text.isascii() and text.isdigit() else None

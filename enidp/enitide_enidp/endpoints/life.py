@@ -93,7 +93,7 @@ class Endpoints:
         who = self._resolve(call.pod)
         told = False
         while True:
-            answer = self._memory.pool.allocate(call.owner, who, self._memory.now())
+            answer = self._memory.pool.allocate(call.owner, who, self._memory.now(), began=call.began_s)
             if isinstance(answer, Grant):
                 self._keep_or_abort(call.owner, answer)
                 return answer
