@@ -100,6 +100,15 @@ def test_a_prefix_shows_as_its_sixteen_addresses():
     assert [r["address"] for r in rows] == [f"10.0.1.{i}" for i in range(16, 32)]
 
 
+def test_the_first_eni_of_a_second_card_gives_its_own_address_to_pods_and_only_the_nodes_own_does_not():
+    interfaces = [
+        {"id": "eni-0", "card": 0, "index": 0, "primary": "10.0.0.4"},
+        {"id": "eni-1", "card": 1, "index": 0, "primary": "10.0.0.5"},
+    ]
+    node = eninode(interfaces=interfaces, **{"class": {"name": "default", "usePrimaryAddress": True}})
+    assert [r["address"] for r in address_rows(node, [])] == ["10.0.0.5"]
+
+
 def test_a_status_of_another_instance_is_no_readiness():
     node = eninode(instance="i-2")
     assert not is_ready(node)

@@ -13,6 +13,7 @@ import click
 
 from enitide_api.errors import AgentUnreachable
 from enitide_api.output import Column, emit, output_option
+from enitide_kube.objects import Pod
 from enitide_operator.cli.collect import cluster_options, read
 from enitide_operator.cli.rows import Row, address_rows
 
@@ -74,10 +75,12 @@ def show(node: str | None, run_dir: Path | None, state: str | None, form: str, *
     cluster = read(where["kubeconfig"], where["lease_namespace"], where["lease_name"], pods=True)
     chosen = [cluster.node(node)] if node else sorted(cluster.nodes, key=lambda n: n.metadata.name)
     live = _live(run_dir)
+    pods: dict[str, list[Pod]] = {}
+    for pod in cluster.pods:
+        pods.setdefault(pod.spec.node_name, []).append(pod)
     rows: list[Row] = []
     for eninode in chosen:
-        pods = [p for p in cluster.pods if p.spec.node_name == eninode.metadata.name]
-        rows += address_rows(eninode, pods, live)
+        rows += address_rows(eninode, pods.get(eninode.metadata.name, ()), live)
     if state:
         rows = [r for r in rows if r["state"] == state]
     emit(rows, form, _COLUMNS)

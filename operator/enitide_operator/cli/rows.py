@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from enitide_api.resources import Condition, ENINode, Interface
+from enitide_ipam.capacity import NODE_PLACE
 from enitide_kube.objects import Pod
 
 Row = dict[str, Any]
@@ -125,7 +126,7 @@ def _published(node: ENINode, reported: Mapping[str, str]) -> list[tuple[str, st
     found: list[tuple[str, str]] = []
     use_primary = bool(node.status.class_ and node.status.class_.use_primary_address)
     for interface in node.status.interfaces:
-        if use_primary and interface.primary and interface.index > 0:
+        if use_primary and interface.primary and (interface.card, interface.index) != NODE_PLACE:
             found.append((interface.id, interface.primary))
         found += [(interface.id, a) for a in interface.addresses]
         found += [(interface.id, str(a)) for p in interface.prefixes for a in ipaddress.ip_network(p)]
