@@ -72,11 +72,14 @@ class NodeState:
         return ENINodeStatus(pending=status.pending)
 
     def is_newer(self, other: ENINode) -> bool:
-        """Whether `other` is a later version than ours (of another incarnation: always)."""
+        """Whether `other` is a later version than ours (of another incarnation, or not to be compared: always)."""
         mine, theirs = self.resource.metadata, other.metadata
         if mine.uid != theirs.uid:
             return True
-        return version_number(theirs.resource_version) > version_number(mine.resource_version)
+        if not (mine.resource_version.isdecimal() and theirs.resource_version.isdecimal()):
+            return mine.resource_version != theirs.resource_version
+        # since Kubernetes 1.35 (KEP-5504) versions of one kind are comparable as numbers
+        return int(theirs.resource_version) > int(mine.resource_version)
 
     def take(self, resource: ENINode, now: float, *, authoritative: bool = False) -> bool:
         """A version from the watch, a write's reply or (`authoritative`) the server. Returns whether it was news."""
@@ -139,11 +142,6 @@ class NodeState:
             excess_since=self.excess_since,
             agent_wrote_at=self.agent_wrote_at,
         )
-
-
-def version_number(version: str) -> int:
-    """A resourceVersion as a number: since Kubernetes 1.35 (KEP-5504) versions of one kind are comparable so."""
-    return int(version) if version.isdecimal() else 0
 
 
 def instance_of(provider_id: str) -> str:

@@ -59,3 +59,11 @@ async def test_an_old_view_is_replaced_and_decided_anew():
 async def test_without_an_answer_nothing_is_sure():
     made, _, _ = publisher(resource("7", "10.0.0.5"), None)
     assert not await made.sure()
+
+
+def test_a_version_that_is_no_number_counts_as_news_and_a_lower_number_does_not():
+    _, state, _ = publisher(resource("opaque-1"), None)
+    assert state.take(resource("opaque-2"), 0.0)
+    assert not state.take(resource("opaque-2"), 0.0)
+    assert state.take(resource("10"), 0.0)
+    assert not state.take(resource("9"), 0.0)
