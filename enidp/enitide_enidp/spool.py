@@ -64,8 +64,11 @@ class Spool:
             return parse_call("DEL", parse_head(head).headers, body)
         except FileNotFoundError:
             return None
-        except (OSError, BadRequest, CniError) as error:
-            _log.error("queued DEL cannot be read and is dropped", file=path.name, error=str(error))
+        except OSError as error:  # no more descriptors, say: the call itself may be sound
+            _log.warning("queued DEL not read yet", file=path.name, error=str(error))
+            return None
+        except (BadRequest, CniError) as error:
+            _log.error("queued DEL cannot be understood and is dropped", file=path.name, error=str(error))
             self.done(path)
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ from enitide_enidp.cni.conflist import FILE_NAME, Conflist
 from enitide_enidp.journal import Journal, line_of, replay
 from enitide_enidp.netlink.facts import Link, Rule
 from enitide_enidp.numbering import Numbering
+from enitide_enidp.spool import Spool
 from enitide_ipam.records import Held, PodRef, Record, Released, Yielded
 
 pytestmark = pytest.mark.unit
@@ -183,3 +185,25 @@ def test_two_agents_cannot_share_a_run_folder(tmp_path: Path) -> None:
 
 def test_moments_of_the_boot_clock_are_shown_as_wall_time() -> None:
     assert wall_time(since_s=90.0, now_s=100.0, wall_s=1_700_000_010.0) == "2023-11-14T22:13:20Z"
+
+
+def test_a_queued_del_that_cannot_be_read_now_waits_and_one_that_makes_no_sense_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    sound, senseless = tmp_path / "spool" / "c1@eth0", tmp_path / "spool" / "c2@eth0"
+    sound.write_bytes(
+        b"POST /v1/cni/DEL HTTP/1.1\r\nCni-Containerid: c1\r\nCni-Ifname: eth0\r\n\r\n"
+        b'{"cniVersion":"1.0.0","name":"enitide"}'
+    )
+    senseless.write_bytes(b"no request at all")
+    with monkeypatch.context() as full:
+
+        def no_descriptors(self: Path, *_: object, **__: object) -> None:
+            raise OSError(errno.EMFILE, "too many open files", str(self))
+
+        full.setattr(Path, "open", no_descriptors)
+        assert list(spool.waiting()) == []
+    assert sound.exists()
+    assert [call.owner for _, call in spool.waiting()] == ["c1/eth0"]
+    assert not senseless.exists()

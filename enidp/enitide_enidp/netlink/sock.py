@@ -18,7 +18,7 @@ from enitide_enidp.netlink import build, codec
 _RECEIVE_BYTES = 1 << 17
 # A kernel that does not answer a route request within this has lost it; nothing on the node may wait for ever.
 _TIMEOUT_S = 10.0
-_DUMP_TRIES = 5
+_DUMP_TRIES = 20
 # Acknowledgements of one send wait in the socket's buffer together: more than a few hundred would overflow it.
 _BATCH = 64
 _SOL_NETLINK, _CAP_ACK = 270, 10
@@ -93,8 +93,8 @@ class RouteSocket:
         for _ in range(_DUMP_TRIES):
             found, whole = self._dump_once(kind, family)
             if whole:
-                break
-        return found
+                return found
+        raise NetlinkFailed(f"dump {kind}: interrupted by changes {_DUMP_TRIES} times in a row")
 
     def _dump_once(self, kind: int, family: int) -> tuple[list[bytes], bool]:
         self._sequence += 1
