@@ -163,8 +163,8 @@ class Pool:
     def allocate(self, owner: str, pod: PodRef, now: float, *, began: float | None = None) -> Grant | Refusal:
         """ADD, first phase; idempotent per owner (`container id/interface`). `began`: when its plugin started.
 
-        A DEL seen before refuses it (PodDeleted, no retry; see `Tombstone.refuses`). For want of an address the pod counts as waiting for 2
-        minutes; the caller asks again when the pool has changed.
+        A DEL seen before refuses it (PodDeleted, no retry; see `Tombstone.refuses`). For want of an address the pod
+        counts as waiting for 2 minutes; the caller asks again when the pool has changed.
         """
         self._expire(now)
         if owner in self.ledger.by_owner:
