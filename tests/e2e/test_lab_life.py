@@ -22,7 +22,7 @@ from enitide_lab.kubelet.cni import Runtime
 from enitide_lab.kubelet.sandbox import read_all
 from enitide_lab.probe.forgery import forge
 from enitide_lab.probe.matrix import ask
-from enitide_lab.up.bring_up import make_node, unmake_node
+from enitide_lab.up.bring_up import reboot_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
 
@@ -183,11 +183,9 @@ async def test_while_the_api_server_is_away_traffic_flows_and_the_plugin_serves(
 async def test_a_rebooted_node_without_instance_metadata_waits_with_its_reason_and_then_serves(lab: LabDriver) -> None:
     node = lab.node(THIRD)
     lab.ec2.set_metadata_fault(node.instance_id, absent=True)
-    unmake_node(lab.lab, node)
-    make_node(lab.lab, node)
     log = lab.lab.paths.log(f"agent/{THIRD}")
     length = log.stat().st_size
-    lab.lab.start_agent(node)
+    reboot_node(lab.lab, node)
 
     def waits() -> bool:
         return "MetadataUnavailable" in log.read_bytes()[length:].decode()

@@ -136,7 +136,7 @@ async def _make_nodes(lab: Lab, options: LabOptions) -> None:
 
 
 def make_node(lab: Lab, node: NodeRecord) -> None:
-    """Everything a node is before anything runs on it; after `unmake_node` this is its reboot."""
+    """Everything a node is before anything runs on it."""
     folders = lab.paths.node(node.name)
     mounts.make_namespace(lab.netns(node), NODE_SYSCTLS)
     mounts.mount("tmpfs", folders.run_dir, "size=64m,mode=755")
@@ -146,8 +146,8 @@ def make_node(lab: Lab, node: NodeRecord) -> None:
     cgroups.create(lab.node_cgroup(node))
 
 
-def unmake_node(lab: Lab, node: NodeRecord) -> None:
-    """What a node loses at a reboot: its processes, its devices, all of tmpfs and bpffs. Files stay."""
+def reboot_node(lab: Lab, node: NodeRecord) -> None:
+    """The node loses its processes, its devices, all of tmpfs and bpffs; files stay; then its agent starts anew."""
     folders = lab.paths.node(node.name)
     cgroups.kill(lab.node_cgroup(node))
     for sandbox in folders.pods.glob("*.netns"):
@@ -157,6 +157,10 @@ def unmake_node(lab: Lab, node: NodeRecord) -> None:
     mounts.drop_namespace(lab.netns(node))
     mounts.unmount(folders.run_dir)
     mounts.unmount(folders.pin_dir)
+    lab.kill("door/nodes")
+    make_node(lab, node)
+    lab.start_node_doors()
+    lab.start_agent(node)
 
 
 async def await_ready(lab: Lab, report: Report) -> None:
