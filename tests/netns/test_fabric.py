@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from enitide_lab.fabric import kernel, plan
+from enitide_lab.fabric import guest, kernel, plan
 from enitide_lab.fabric.daemon import Daemon
 from enitide_lab.fabric.facts import EniFacts, SubnetFacts, VpcState
 from enitide_lab.fabric.router import build_router
@@ -54,11 +54,11 @@ class Told:
 
 
 class World:
-    def __init__(self) -> None:
-        self.paths = LabPaths(f"t-fabric-{os.getpid()}")
+    def __init__(self, paths: LabPaths) -> None:
+        self.paths = paths
         build_router(self.paths.fabric)
         for instance in ("i-1", "i-2"):
-            mounts.make_namespace(self.node(instance))
+            mounts.make_namespace(self.node(instance), {**guest.NODE_SYSCTLS, "ipv6/conf/default/accept_dad": "0"})
         self.now = 0.0
         self.daemon = Daemon(Told(), self.paths.namespaces, appear_delay_s=5.0, clock=lambda: self.now)
 
@@ -112,12 +112,12 @@ class World:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    made = World()
+    paths = LabPaths(f"t-fabric-{os.getpid()}")
     try:
-        yield made
+        yield World(paths)
     finally:
-        teardown.take_down(made.paths)
-        assert not teardown.traces(made.paths)
+        teardown.take_down(paths)
+        assert not teardown.traces(paths)
 
 
 def test_nodes_reach_each_other_in_both_families_at_the_full_mtu(world: World) -> None:
