@@ -131,7 +131,7 @@ def test_settings_reach_the_programs_and_their_probes():
     objects = rendered("production")
     config = yaml.safe_load(find(objects, "ConfigMap", "enitide")["data"]["config.yaml"])
     assert config["operator"]["cluster_name"] == "production"
-    assert config["agent"] == {"add_wait": "30s", "mtu": 8500}
+    assert config["agent"] == {"add_wait": "30s", "mtu": 8500, "forwarding": "stack"}
     container = find(objects, "Deployment", "enitide-operator")["spec"]["template"]["spec"]["containers"][0]
     assert container["readinessProbe"]["httpGet"]["port"] == container["ports"][0]["containerPort"] == 9908
     assert find(objects, "Role", "enitide-operator")["metadata"]["namespace"] == "networking"
