@@ -14,7 +14,7 @@ from enitide_api.errors import SettingsInvalid
 from enitide_enidp.cni.conflist import PLUGIN
 
 OVERRIDE = "ENITIDE_CNI_PLUGIN"
-_PACKAGED = Path("/usr/libexec/enitide") / PLUGIN
+_PACKAGED = Path(__file__).parent / "compiled" / PLUGIN
 _CHECKOUT = Path(__file__).parents[3] / "build" / "cni" / PLUGIN
 
 
