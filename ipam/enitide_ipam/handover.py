@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from enitide_api.resources import ENINodeStatus, Interface, Reclaim, ReleasePolicy, seconds
+from enitide_api.resources import Demand, ENINodeStatus, Interface, Reclaim, ReleasePolicy, seconds
 from enitide_ipam.addresses import expand, is_prefix, parse, size, text
 from enitide_ipam.model import EniView, Unassign
 from enitide_ipam.stamps import stamp, unix
@@ -155,6 +155,24 @@ def is_silent(status: ENINodeStatus, class_changed_at: float | None, agent_wrote
         asked.append(unix(status.reclaim.since))
     return any(
         now - moment >= SILENT_AFTER_S and (agent_wrote_at is None or agent_wrote_at < moment) for moment in asked
+    )
+
+
+def has_answer(status: ENINodeStatus, yielded: Collection[str], demand: Demand, in_use: Collection[str]) -> bool:
+    """Whether the agent has something idle to yield for the standing reclaim: without it, silence is no sign.
+
+    With prefixes an excess may stand in /28s that each hold a pod. `in_use`: addresses of reported endpoints; True
+    where they do not tell of all that is in use.
+    """
+    busy = frozenset(in_use)
+    if demand.in_use > len(busy):
+        return True
+    published = [cidr for each in status.interfaces for cidr in (*each.addresses, *each.prefixes)]
+    asked = status.reclaim.count if status.reclaim is not None else 0
+    missing = asked - sum(size(cidr) for cidr in published if cidr in yielded)
+    return any(
+        cidr not in yielded and size(cidr) <= missing and not any(text(each) in busy for each in expand(cidr))
+        for cidr in published
     )
 
 

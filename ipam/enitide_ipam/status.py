@@ -137,7 +137,7 @@ def conditions(
         reason, sentence = Reason.AT_CAPACITY, plan.message
     wanted = [ready, _condition(AT_CAPACITY, full, reason, sentence)]
     if agent_silent:
-        sentence = "the agent has not answered a reclaim or a changed class for 5 minutes"
+        sentence = "the agent has not answered a reclaim for 5 minutes"
         wanted.append(_condition(AGENT_SILENT, True, Reason.AGENT_SILENT, sentence))
     known = {each.type: each for each in before}
     return tuple(_stamped(each, known.get(each.type), now) for each in wanted)

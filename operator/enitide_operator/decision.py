@@ -82,7 +82,9 @@ def outlook(snapshot: NodeSnapshot, plan: Plan, facts: Facts, endpoints: tuple[E
     ordered = [intent_of(each, stamp(now)) for each in plan.actions if isinstance(each, CreateInterface)]
     planned = replace(snapshot, pending=(*snapshot.pending, *ordered))
     # a changed class alone is no question: an agent with nothing to report has no answer to write
-    silent = handover.is_silent(snapshot.published, None, snapshot.agent_wrote_at, now)
+    silent = handover.is_silent(snapshot.published, None, snapshot.agent_wrote_at, now) and handover.has_answer(
+        snapshot.published, snapshot.yielded, snapshot.demand, _in_use(endpoints)
+    )
     wanted = wanted_status(
         planned,
         facts.subnets,
@@ -122,11 +124,14 @@ def _reclaim(snapshot: NodeSnapshot, state: Tide | None, now: float) -> tuple[fl
     return since, handover.reclaim(state.marks, provisioned, policy, current=current, since=since, now=now)
 
 
+def _in_use(endpoints: tuple[EndpointRecord, ...]) -> list[str]:
+    """The tide and the hand-over speak of IPv4; a pod's IPv6 address follows its IPv4 address."""
+    return [address for record in endpoints for address in record.addresses if ":" not in address]
+
+
 def _released(wanted: ENINodeStatus, snapshot: NodeSnapshot, endpoints: tuple[EndpointRecord, ...]) -> ENINodeStatus:
     """`wanted`, with yielded CIDRs that were asked for moved from interfaces to releasing."""
-    # the tide and the hand-over speak of IPv4; a pod's IPv6 address follows its IPv4 address
-    in_use = [address for record in endpoints for address in record.addresses if ":" not in address]
-    accepted = handover.accept(wanted, snapshot.yielded, wanted.reclaim, in_use)
+    accepted = handover.accept(wanted, snapshot.yielded, wanted.reclaim, _in_use(endpoints))
     if accepted is None:
         return wanted
     use_primary = snapshot.class_.interfaces.use_primary_address

@@ -34,6 +34,26 @@ def test_prefixes_are_taken_where_the_class_wants_them() -> None:
     run_virtual(scenario())
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_an_agent_is_silent_only_if_it_has_something_idle_to_give_back(full: bool) -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.install(prefixDelegation=True, pool={"minAllocate": 20}, release={"delay": "60s"})
+        await scene.node("n")
+        scene.operator()
+        await scene.until(lambda: _has(scene, "n", 32), "two prefixes")
+        prefixes = (await scene.eninode("n")).status.interfaces[0].prefixes[: 2 if full else 1]
+        pods = [{"podUID": f"u-{each}", "addresses": [each.partition("/")[0]]} for each in prefixes]
+        await scene.spec("n", demand={"inUse": len(pods), "cooling": 0, "waiting": 0}, endpoints=pods)
+        await scene.kube.patch(ENICLASS, "default", {"spec": {"pool": {"minAllocate": 0}}})
+        await asyncio.sleep(900)
+        status = (await scene.eninode("n")).status
+        assert status.reclaim is not None
+        assert ("AgentSilent" in {each.type for each in status.conditions}) is not full
+
+    run_virtual(scenario())
+
+
 def test_where_no_whole_prefix_is_left_single_addresses_are_used_and_nothing_loops() -> None:
     async def scenario() -> None:
         scene = Scene()

@@ -117,6 +117,19 @@ def test_an_agent_is_silent_when_a_reclaim_or_a_class_stays_unanswered_for_5_min
     assert not handover.is_silent(ENINodeStatus(), None, None, NOW)
 
 
+def test_silence_is_a_sign_only_of_an_agent_that_has_something_idle_to_yield():
+    prefixes = ("10.0.1.0/28", "10.0.2.0/28")
+    status = ENINodeStatus(
+        interfaces=(Interface(id="a", card=0, index=0, prefixes=prefixes),),
+        reclaim=Reclaim(count=22, since=stamp(NOW - 300)),
+    )
+    two, pods = Demand(in_use=2), ("10.0.1.3", "10.0.2.9")
+    assert not handover.has_answer(status, (), two, pods), "each /28 holds a pod"
+    assert handover.has_answer(status, (), Demand(in_use=1), pods[:1])
+    assert not handover.has_answer(status, prefixes[1:], Demand(in_use=1), pods[:1]), "it has answered"
+    assert handover.has_answer(status, (), two, ()), "what is in use is not told: nothing excuses the silence"
+
+
 def test_the_choice_takes_whole_idle_enis_then_prefixes_then_singles_of_the_emptiest_eni():
     units = [
         Idle("a", "10.0.0.5", 1, 0, True),
