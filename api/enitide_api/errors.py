@@ -245,6 +245,7 @@ class KubeThrottled(KubeError):
 class KubeUnavailable(KubeError):
     reason = Reason.API_UNAVAILABLE
     retry = Retry.LATER
+    help = "Is the API server up, and is it the one that is meant (--kubeconfig, KUBECONFIG)?"
 
 
 class NodeError(EnitideError):

@@ -61,6 +61,12 @@ def path_of(kind: Kind, namespace: str = "", name: str = "", subresource: str = 
     return "/".join(parts)
 
 
+def _no_answer(what: str, server: str, error: Exception) -> KubeUnavailable:
+    """A time-out says nothing of its own; the others say what failed."""
+    why = "no answer in time" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+    return KubeUnavailable(f"{what} at {server}: {why}")
+
+
 class HttpKube:
     """`KubePort` over HTTP. Made by `connect`; one per program; safe for any number of tasks of one loop."""
 
@@ -111,7 +117,7 @@ class HttpKube:
                     raise _refusal(response, reply, what, is_json_patch=content_type == JSON_PATCH)
                 return reply
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise KubeUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+            raise _no_answer(what, self.server, error) from error
 
     async def list(
         self,
@@ -170,7 +176,7 @@ class HttpKube:
                 async for line in _lines(response.content):
                     yield _event(line, what)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise KubeUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+            raise _no_answer(what, self.server, error) from error
 
     async def get(self, kind: Kind, name: str, *, namespace: str = "") -> bytes:
         """The object; see `KubePort.get`."""

@@ -1,5 +1,6 @@
 """The HTTP client at its edges: credentials, tokens that rotate, and answers that are no answers."""
 
+import asyncio
 import base64
 import os
 import ssl
@@ -140,6 +141,22 @@ async def test_nobody_there_is_unavailable_with_status_zero(tmp_path):
         with pytest.raises(KubeUnavailable) as caught:
             await kube.get(NODE, "x")
         assert caught.value.status == 0
+        assert "http://127.0.0.1:1" in str(caught.value)
+        assert "--kubeconfig" in caught.value.sentence()
+
+
+async def test_a_server_that_hangs_is_unavailable_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr("enitide_kube.client.REQUEST_TIMEOUT_S", 0.05)
+    ends = asyncio.Event()
+
+    async def handler(_request):
+        await ends.wait()
+        return web.Response(body=b"{}")
+
+    async with answering(tmp_path, handler) as kube:
+        with pytest.raises(KubeUnavailable, match="no answer in time"):
+            await kube.get(NODE, "x")
+        ends.set()
 
 
 async def test_a_rotated_token_is_used_from_the_next_request_on(tmp_path):

@@ -61,7 +61,7 @@ def _claim(paths: LabPaths) -> None:
         if not paths.record.exists():
             raise LabFailed(f"the folder of a lab {paths.name} is there without a record; {down} clears it") from None
         alive = any(programs.alive(program) for program in record.read(paths).programs)
-        state = "is up: `enitide lab status` shows it" if alive else "has died and left its ruins"
+        state = f"is up: `enitide lab status --name {paths.name}` shows it" if alive else "has died and left its ruins"
         raise LabFailed(f"the lab {paths.name} {state}; {down} first, or choose another --name") from None
 
 

@@ -39,6 +39,14 @@ _INTERFACES = (
     Column("mac", "mac", wide=True),
     Column("security groups", "securityGroups", wide=True),
 )
+_PENDING = (
+    Column("eni to be made", "token"),
+    Column("since", "since"),
+    Column("subnet", "subnetID"),
+    Column("card", "card"),
+    Column("index", "index"),
+    Column("count", "count"),
+)
 _CONDITIONS = (
     Column("condition", "type"),
     Column("status", "status"),
@@ -87,6 +95,9 @@ def show(name: str, form: str, **where: Any) -> None:
     emit(interfaces, form, _INTERFACES)
     click.echo()
     emit(conditions, form, _CONDITIONS)
-    for key in ("pending", "yielded", "releasing"):
+    if whole["pending"]:
+        click.echo()
+        emit(whole["pending"], form, _PENDING)
+    for key in ("yielded", "releasing"):
         if whole[key]:
             click.echo(f"\n{key}: " + ", ".join(str(v) for v in whole[key]))
