@@ -32,7 +32,8 @@ class Fleet:
         self._ctx = ctx
         self._actors: dict[str, Actor] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._to_look: dict[str, None] = {}  # nodes that a change of class concerns, in turn
+        self._look: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def start(self, resources: Iterable[ENINode]) -> None:
@@ -46,8 +47,8 @@ class Fleet:
         self._stopped = True
         for run in self._runs.values():
             run.cancel()
-        for timer in self._timers:
-            timer.cancel()
+        if self._look is not None:
+            self._look.cancel()
 
     # --- news ------------------------------------------------------------------------------------------------------
 
@@ -76,9 +77,13 @@ class Fleet:
             actor.demand_changed()
 
     def on_classes(self) -> None:
-        """Some class has changed: every node looks again, at most 20 a second, since each may have to be written."""
-        for number, name in enumerate(sorted(self._actors)):
-            self._later(number / CLASS_WRITES_PER_S, name)
+        """Some class has changed: every node looks again, at most 20 a second, since each may have to be written.
+
+        However many classes change meanwhile: a node that stands in the row already will see them all.
+        """
+        self._to_look |= dict.fromkeys(each for each in sorted(self._actors) if each not in self._to_look)
+        if self._look is None:
+            self._look_next()
 
     def on_vpc(self, vpc_id: str) -> None:
         """A VPC was read: whoever waits there looks again."""
@@ -141,17 +146,17 @@ class Fleet:
         self._ctx.world.forget_instance(actor.state.instance_id)
         _log.info("node gone", node=name)
 
-    def _later(self, delay_s: float, name: str) -> None:
-        loop = asyncio.get_running_loop()
-
-        def fire() -> None:
-            self._timers.discard(timer)
-            actor = self._actors.get(name)
-            if actor is not None:
-                actor.class_changed()
-
-        timer = loop.call_later(delay_s, fire)
-        self._timers.add(timer)
+    def _look_next(self) -> None:
+        """One node of the row; the next comes its time later, also where the row was empty meanwhile."""
+        self._look = None
+        name = next(iter(self._to_look), None)
+        if name is None:
+            return
+        del self._to_look[name]
+        actor = self._actors.get(name)
+        if actor is not None:
+            actor.class_changed()
+        self._look = asyncio.get_running_loop().call_later(1 / CLASS_WRITES_PER_S, self._look_next)
 
     async def _drift(self) -> None:
         """Each node's ENIs once per interval: in slices of nodes that are read together, evenly spread, jittered."""
