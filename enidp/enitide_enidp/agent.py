@@ -104,7 +104,7 @@ class Agent:
         finally:
             os.umask(mask)
         await stack.enter_async_context(server)
-        self._stamp.refresh()
+        self._refresh_stamp()
         host, _, port = self.settings.metrics_address.rpartition(":")
         try:
             public = await asyncio.start_server(Server(self._api.on_tcp), host.strip("[]"), int(port), limit=MAX_HEAD)
@@ -183,8 +183,17 @@ class Agent:
 
     async def _stamp_loop(self) -> None:
         while True:
-            self._stamp.refresh()
+            self._refresh_stamp()
             await asyncio.sleep(_STAMP_S)
+
+    def _refresh_stamp(self) -> None:
+        """It speaks for an agent that is away; that it cannot be written (a full tmpfs) must not take this one away."""
+        try:
+            self._stamp.refresh()
+        except OSError as error:
+            self.waits.put("alive", Reason.JOURNAL_FAILED, f"{self.settings.run_dir}: {error.strerror}")
+        else:
+            self.waits.clear("alive")
 
     async def _spool_loop(self) -> None:
         while True:

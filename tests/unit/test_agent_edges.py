@@ -14,7 +14,10 @@ import pytest
 from aiohttp import web
 
 from enitide_api.errors import CniError, IdentityEmpty, InstanceMismatch, MetadataUnavailable, NotRoot
+from enitide_api.reasons import Reason
+from enitide_api.settings import AgentSettings
 from enitide_enidp import identity, probes
+from enitide_enidp.agent import Agent
 from enitide_enidp.cni import result
 from enitide_enidp.cni.request import parse_args, parse_call
 from enitide_enidp.cni.result import Interfaces
@@ -207,3 +210,14 @@ def test_results_name_families_only_up_to_0_4_0_and_ipv4_comes_first() -> None:
     assert "mtu" not in old["interfaces"][1]
     assert result.addresses_of(json.dumps(new).encode()) == ("10.0.0.7", "2600::7")
     assert result.addresses_of(b"") is None
+
+
+def test_a_stamp_that_cannot_be_written_is_told_and_does_not_end_the_agent(tmp_path: Path) -> None:
+    agent = Agent(AgentSettings(run_dir=tmp_path), "n")
+    (tmp_path / "alive.new").mkdir()
+    agent._refresh_stamp()
+    assert [(wait.subject, wait.reason) for wait in agent.waits.all()] == [("alive", Reason.JOURNAL_FAILED)]
+    (tmp_path / "alive.new").rmdir()
+    agent._refresh_stamp()
+    assert agent.waits.all() == ()
+    assert (tmp_path / "alive").exists()
