@@ -75,9 +75,10 @@ def test_names_that_kubernetes_or_the_cni_plugin_put_into_the_environment_are_no
     assert read_settings(AgentSettings, "agent", {}, env) == AgentSettings()
 
 
-def test_settings_that_contradict_each_other_are_refused():
-    with pytest.raises(SettingsInvalid, match="lease_renew is too long"):
-        read_settings(OperatorSettings, "operator", {"lease_duration": "10s"}, {})
+@pytest.mark.parametrize(("name", "value", "bound"), [("lease_duration", "44s", "45"), ("lease_renew", "21s", "20")])
+def test_a_lease_that_would_not_keep_terms_apart_is_refused_with_its_bound(name, value, bound):
+    with pytest.raises(SettingsInvalid, match=f"{name}: .* {bound}"):
+        read_settings(OperatorSettings, "operator", {name: value}, {})
 
 
 def test_a_file_with_an_unknown_section_is_refused(tmp_path):
