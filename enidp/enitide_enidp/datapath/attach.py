@@ -29,6 +29,8 @@ _TCX = {Hook.FROM_WIRE: syscalls.TCX_INGRESS, Hook.TO_WIRE: syscalls.TCX_EGRESS}
 POD_HOOKS = (Hook.FROM_POD, Hook.TO_POD)
 ENI_HOOKS = (Hook.FROM_WIRE, Hook.TO_WIRE)
 _RECEIVE_BYTES = 1 << 16
+# The agent's loop waits for these answers: one that the kernel has lost must not stop it for ever.
+_TIMEOUT_S = 10.0
 _LINK_ATTEMPTS = 10  # about 10 ms each
 
 
@@ -37,6 +39,7 @@ class Netlink:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket.settimeout(_TIMEOUT_S)
         self._socket.bind((0, 0))
         self._sequence = 0
 
@@ -47,10 +50,10 @@ class Netlink:
         """Send all in one call; returns each message's errno, 0 for done."""
         first = self._sequence + 1
         self._sequence += len(batch)
-        self._socket.send(b"".join(tcmessages.with_sequence(m, first + i) for i, m in enumerate(batch)))
+        self._send(b"".join(tcmessages.with_sequence(m, first + i) for i, m in enumerate(batch)))
         outcome: dict[int, int] = {}
         while len(outcome) < len(batch):
-            for kind, sequence, body in tcmessages.messages(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, sequence, body in tcmessages.messages(self._receive()):
                 if kind == tcmessages.NLMSG_ERROR and sequence >= first:
                     outcome[sequence] = tcmessages.error_number(body)
         return [outcome[first + i] for i in range(len(batch))]
@@ -65,15 +68,27 @@ class Netlink:
         """What hangs on one direction of a device, in the order it runs. No device or no clsact: nothing."""
         self._sequence += 1
         wanted, found = self._sequence, list[tcmessages.Filter]()
-        self._socket.send(tcmessages.with_sequence(tcmessages.dump_filters(ifindex, parent), wanted))
+        self._send(tcmessages.with_sequence(tcmessages.dump_filters(ifindex, parent), wanted))
         while True:
-            for kind, sequence, body in tcmessages.messages(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, sequence, body in tcmessages.messages(self._receive()):
                 if sequence != wanted:
                     continue
                 if kind in (tcmessages.NLMSG_DONE, tcmessages.NLMSG_ERROR):
                     return sorted(found, key=lambda f: f.priority)
                 if kind == tcmessages.RTM_NEWTFILTER and (entry := tcmessages.parse_filter(body)) is not None:
                     found.append(entry)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise NetlinkFailed(f"route socket: {error}") from error
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(_RECEIVE_BYTES)
+        except OSError as error:
+            raise NetlinkFailed(f"route socket: {error}") from error
 
 
 def _failure(number: int, what: str) -> NodeError:
