@@ -1,4 +1,4 @@
-"""What is asked of the kernel is answered whole or ends with an error: half an answer would make live pods look gone."""
+"""What is asked of the kernel is answered whole or ends with an error: half of it would make live pods look gone."""
 
 from __future__ import annotations
 
