@@ -12,6 +12,7 @@ from enitide_api.commands import COMMANDS
 from enitide_api.crds import definitions
 from enitide_api.reasons import DROP_TEXT, Drop, Reason
 from enitide_api.resources import ENIClass, ENINode, ENINodeSpec, Interface, builtins, decode
+from enitide_ipam.limits import known_types, limits_for
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -160,3 +161,13 @@ def test_no_file_of_ours_is_longer_than_400_lines():
         for path in (ROOT / room).rglob("*"):
             if path.suffix in (".py", ".c", ".h"):
                 assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_the_largest_instance_of_the_table_fits_into_an_eninode():
+    limits = [limits_for(each) for each in known_types()]
+    enis = max(sum(each.cards) for each in limits)
+    addresses = max(sum(each.cards) * (each.ipv4_per_interface - 1) for each in limits)
+    properties = schema_of("enitide.io_eninodes.yaml")["properties"]
+    status, spec = (properties[part]["properties"] for part in ("status", "spec"))
+    assert min(status["interfaces"]["maxItems"], status["pending"]["maxItems"]) >= enis
+    assert min(status["releasing"]["maxItems"], spec["yielded"]["maxItems"]) >= addresses

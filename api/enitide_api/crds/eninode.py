@@ -16,6 +16,10 @@ from enitide_api.crds.shapes import (
     string,
 )
 
+# The largest instance of the shipped table has 80 ENIs (16 cards of 5), each with 49 addresses for pods.
+_MOST_INTERFACES = 128
+_MOST_CIDRS = 4096
+
 _INTERFACE = obj(
     {
         "id": string(64),
@@ -61,7 +65,7 @@ _NODE_SPEC = obj(
             2048,
             "Pods that hold or are reserved addresses.",
         ),
-        "yielded": cidrs(1024, "Taken out of use because the operator asked for some back."),
+        "yielded": cidrs(_MOST_CIDRS, "Taken out of use because the operator asked for some back."),
     },
     "Written by this node's agent only.",
 )
@@ -83,7 +87,7 @@ _NODE_STATUS = obj(
             "What both sides compute with.",
         ),
         "capacity": obj({"slots": count(), "usedSlots": count(), "provisioned": count()}),
-        "interfaces": array(_INTERFACE, 64, "Managed ENIs."),
+        "interfaces": array(_INTERFACE, _MOST_INTERFACES, "Managed ENIs."),
         "pending": array(
             obj(
                 {
@@ -97,14 +101,14 @@ _NODE_STATUS = obj(
                 },
                 required=["token", "since", "card", "index", "count"],
             ),
-            64,
+            _MOST_INTERFACES,
             "ENIs about to be made.",
         ),
         "reclaim": obj(
             {"count": count(), "since": {"type": "string", "format": "date-time"}},
             "How many addresses the operator would like back.",
         ),
-        "releasing": cidrs(1024, "No longer published, about to be unassigned."),
+        "releasing": cidrs(_MOST_CIDRS, "No longer published, about to be unassigned."),
         "vpcCIDRs": cidrs(16, "The VPC's IPv4 and IPv6 CIDRs."),
         "conditions": CONDITIONS,
     },
