@@ -105,6 +105,16 @@ class Node(Slim, frozen=True, kw_only=True):
     spec: NodeSpec = NodeSpec()
 
 
+def instance_of(provider_id: str) -> str:
+    """The instance in a Node's providerID, `aws:///us-west-1a/i-0123` -> `i-0123`; '' for anything else.
+
+    Operator and agent judge by this one function whose instance a Node is.
+    """
+    scheme, _, path = provider_id.partition("://")
+    parts = path.split("/")
+    return parts[2] if scheme == "aws" and len(parts) == 3 and parts[2].startswith("i-") else ""
+
+
 class MetaOnly(Slim, frozen=True, kw_only=True):
     """Any object's metadata alone, for bookmarks and for callers that need no more."""
 

@@ -7,21 +7,13 @@ wrote, must name the instance that metadata speaks of.
 from __future__ import annotations
 
 from enitide_api.errors import InstanceMismatch
-
-_PROVIDER = "aws"
-
-
-def instance_of(provider_id: str) -> str:
-    """The instance id in `aws:///ZONE/INSTANCE`; empty for anything else."""
-    provider, separator, path = provider_id.partition("://")
-    parts = path.split("/")
-    return parts[-1] if separator and provider == _PROVIDER and len(parts) == 3 else ""
+from enitide_kube.objects import instance_of
 
 
 def verify(provider_id: str, instance_id: str, node: str) -> None:
     """`InstanceMismatch` unless the Node's providerID names this instance."""
     named = instance_of(provider_id)
-    if named != instance_id:
+    if not named or named != instance_id:
         said = f"names instance {named}" if named else f"is {provider_id!r}, which names no EC2 instance"
         raise InstanceMismatch(
             f"Node {node}: spec.providerID {said}, but instance metadata says {instance_id}: nothing is published"

@@ -15,8 +15,8 @@ from enitide_ipam.plan import Tide, node_tide
 from enitide_ipam.saga import intent_of
 from enitide_ipam.stamps import stamp, unix
 from enitide_ipam.status import conditions, wanted_status
-from enitide_kube.objects import Node
-from enitide_operator.node_state import Summary, instance_of
+from enitide_kube.objects import Node, instance_of
+from enitide_operator.node_state import Summary
 from enitide_operator.trouble import Trouble
 
 # Reasons that only say that work is under way: a trouble says more.

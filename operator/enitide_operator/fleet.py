@@ -13,11 +13,11 @@ from typing import Any
 
 from enitide_api.logging import get_logger
 from enitide_api.resources import ENINode
-from enitide_kube.objects import Node
+from enitide_kube.objects import Node, instance_of
 from enitide_operator.actor import Actor
 from enitide_operator.context import Context
 from enitide_operator.metrics import FleetState
-from enitide_operator.node_state import Summary, instance_of
+from enitide_operator.node_state import Summary
 
 _log = get_logger(__name__)
 

@@ -142,10 +142,3 @@ class NodeState:
             excess_since=self.excess_since,
             agent_wrote_at=self.agent_wrote_at,
         )
-
-
-def instance_of(provider_id: str) -> str:
-    """`aws:///us-west-1a/i-0123` -> `i-0123`; '' for anything else."""
-    scheme, _, rest = provider_id.partition("://")
-    last = rest.rpartition("/")[2]
-    return last if scheme == "aws" and last.startswith("i-") else ""

@@ -18,14 +18,13 @@ from enitide_api.errors import (
 )
 from enitide_api.resources import ENIClass, ENIClassSpec, LabelRequirement, LabelSelector, Metadata, PoolLevels
 from enitide_ipam.model import EniView
-from enitide_kube.objects import Node, NodeSpec
+from enitide_kube.objects import Node, NodeSpec, instance_of
 from enitide_operator.classes import BUILT_IN, ClassBook, matches, problem_of
 from enitide_operator.decision import mismatch
 from enitide_operator.ec2 import views
 from enitide_operator.ec2.merge import InterfaceReader
 from enitide_operator.ec2.port import InterfaceQuery, Read, Verb, refusal
 from enitide_operator.health import host_and_port
-from enitide_operator.node_state import instance_of
 from enitide_operator.pods import BoundPods, decode_slim
 from enitide_operator.term import Term, TermGate
 from enitide_operator.trouble import Troubles
@@ -193,7 +192,9 @@ def test_only_bound_living_pods_outside_the_hosts_network_count_and_only_differe
     ("provider", "instance"),
     [
         ("aws:///us-west-2a/i-0abc", "i-0abc"),
-        ("aws://us-west-2a/i-0abc", "i-0abc"),
+        ("aws:////i-0abc", "i-0abc"),
+        ("aws://us-west-2a/i-0abc", ""),
+        ("aws:///us-west-2a/i-0abc/x", ""),
         ("gce:///z/i-0abc", ""),
         ("aws:///us-west-2a/fargate-1", ""),
         ("", ""),
