@@ -36,8 +36,8 @@ lint: setup ## ruff, mypy, import contracts, clang-format, generated files
 generate: setup ## Write everything that is made from the contracts (CRDs, reasons.h, schemas, pages)
 	@$(PY) tools/generate.py
 
-bench: setup ## Measure and print; writes build/bench.json (ONLY=name for one)
-	@$(PY) tests/bench/run.py $(if $(ONLY),--only $(ONLY))
+bench: setup ## Measure and print; writes build/bench.json (ONLY=name for one, PAGE=file for a page)
+	@$(PY) tests/bench/run.py $(if $(ONLY),--only $(ONLY)) $(if $(PAGE),--page $(PAGE))
 
 clean: ## Remove what was built here (the cache outside the tree stays)
 	@rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

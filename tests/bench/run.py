@@ -10,9 +10,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
+import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,7 +54,9 @@ def main() -> int:
     """Run, print, write. `--only NAME` picks the benchmarks that give that figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", help="name of one figure, as in build/bench.json")
-    only = parser.parse_args().only
+    parser.add_argument("--page", type=Path, help="also write the figures as a page, such as docs/benchmarks.md")
+    given = parser.parse_args()
+    only, page = given.only, given.page
     chosen = [f for f in benchmarks() if not only or only in gives(f)]
     if not chosen:
         known = sorted(name for f in benchmarks() for name in gives(f))
@@ -70,6 +75,8 @@ def main() -> int:
             ]
     write(rows)
     show(rows)
+    if page:
+        page.write_text(markdown(rows))
     return 0
 
 
@@ -82,6 +89,23 @@ def write(rows: list[Row]) -> None:
     target.write_text(json.dumps([*(r for r in old if r["name"] not in names), *rows], indent=1) + "\n")
 
 
+def _shown(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def markdown(rows: list[Row]) -> str:
+    """The figures of this run as a page, with the machine they come from."""
+    machine = (
+        f"{os.cpu_count()} cores, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
+    )
+    head = ["# Benchmarks", "", f"Written by `make bench` with `--page` on {datetime.now(UTC).date()}: {machine}.", ""]
+    table = ["| figure | value | unit | peer | method |", "|---|---|---|---|---|"]
+    for row in rows:
+        cells = (f"`{row['name']}`", _shown(row["value"]), row["unit"], _shown(row["peer"]), row["method"])
+        table.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*head, *table, ""])
+
+
 def show(rows: list[Row]) -> None:
     """A table for people."""
     from rich.console import Console
@@ -89,10 +113,7 @@ def show(rows: list[Row]) -> None:
 
     table = Table("figure", "value", "unit", "peer", "method")
     for row in rows:
-        value, peer = (
-            ("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v)) for v in (row["value"], row["peer"])
-        )
-        table.add_row(row["name"], value, row["unit"], peer, row["method"])
+        table.add_row(row["name"], _shown(row["value"]), row["unit"], _shown(row["peer"]), row["method"])
     Console(width=160).print(table)
 
 
