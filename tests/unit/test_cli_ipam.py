@@ -16,6 +16,7 @@ pytestmark = pytest.mark.unit
 def empty_cluster(monkeypatch, tmp_path):
     monkeypatch.setattr(ipam, "read", lambda *_args, **_flags: Cluster((), (), (), (), "op", ""))
     monkeypatch.setattr(ipam, "DEFAULT_RUN_DIR", tmp_path)
+    monkeypatch.delenv("ENITIDE_RUN_DIR", raising=False)
 
 
 def show(*arguments):
@@ -50,3 +51,17 @@ def test_a_dead_agents_socket_at_the_default_place_is_mentioned_and_the_resource
 
 def test_without_any_agent_nothing_is_said_of_it():
     assert show("-o", "json").stderr == ""
+
+
+def test_the_agent_is_asked_where_the_environment_says_that_it_runs(tmp_path, monkeypatch):
+    asked = []
+
+    def answer(folder, path):
+        asked.append((folder, path))
+        return {"addresses": []}
+
+    monkeypatch.setattr(ipam, "ask_agent", answer)
+    monkeypatch.setenv("ENITIDE_RUN_DIR", str(tmp_path / "node"))
+    assert show().exit_code == 0
+    assert show("--run-dir", str(tmp_path / "flag")).exit_code == 0
+    assert asked == [(tmp_path / "node", "/v1/addresses"), (tmp_path / "flag", "/v1/addresses")]

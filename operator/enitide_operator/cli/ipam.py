@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from collections import Counter
 from pathlib import Path
@@ -63,14 +64,18 @@ def main() -> None:
 
 @main.command()
 @click.argument("node", required=False)
-@click.option("--run-dir", type=click.Path(path_type=Path), help="Ask this node's agent too: adds since and cooling.")
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    help="Ask this node's agent too: adds since and cooling. [ENITIDE_RUN_DIR]",
+)
 @click.option("--state", type=click.Choice(STATES), default=None, help="Only addresses in this state.")
 @cluster_options
 @output_option
 def show(node: str | None, run_dir: Path | None, state: str | None, form: str, **where: Any) -> None:
     """Show every address: from the resources and pods anywhere; `since` from the agent's socket on the node.
 
-    Without --run-dir the default socket is asked if this user may and an agent answers there.
+    Without --run-dir the socket in ENITIDE_RUN_DIR or the default folder is asked if an agent answers there.
     """
     cluster = read(where["kubeconfig"], where["lease_namespace"], where["lease_name"], pods=True)
     chosen = [cluster.node(node)] if node else sorted(cluster.nodes, key=lambda n: n.metadata.name)
@@ -92,12 +97,12 @@ def show(node: str | None, run_dir: Path | None, state: str | None, form: str, *
 
 def _live(run_dir: Path | None) -> dict[str, Row]:
     """What the agent of this node says. Unasked-for it is an extra: without it the resources still answer."""
+    folder = run_dir or Path(os.environ.get("ENITIDE_RUN_DIR") or DEFAULT_RUN_DIR)
     try:
-        folder = run_dir or DEFAULT_RUN_DIR
         return {row["address"]: row for row in ask_agent(folder, "/v1/addresses")["addresses"]}
     except AgentUnreachable as error:
         if run_dir is not None:
             raise
-        if (DEFAULT_RUN_DIR / "agent.sock").exists():
+        if (folder / "agent.sock").exists():
             click.echo(f"without since: {error}", err=True)
         return {}
