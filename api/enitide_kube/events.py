@@ -2,7 +2,7 @@
 
 Recording never blocks and never raises; writing happens in `run()`. Repeats of one reason on one object fold into one
 Event with a growing series, written at most once a minute: 1,000 throttled calls are one Event, not 1,000 writes.
-An Event that cannot be written is counted under its reason, never retried: Events are news, not state.
+An Event that cannot be written is logged and counted under its reason, never retried: Events are news, not state.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, Literal
 
 from enitide_api.errors import KubeError, KubeNotFound
+from enitide_api.logging import get_logger
 from enitide_kube.port import EVENT, Kind, KubePort
 
 SERIES_INTERVAL_S = 60.0  # between two writes of one series
@@ -24,6 +25,7 @@ MAX_SERIES = 2048  # objects x reasons remembered at once
 NOTE_MAX = 1024  # the API refuses longer notes
 
 EventType = Literal["Normal", "Warning"]
+_log = get_logger("events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class EventRecorder:
             self.written += 1
         except KubeError as error:
             self.failed[error.reason] += 1
+            _log.warning("Event not written", about=series.ref.name, reason=series.reason, why=error.sentence())
         series.written = count
 
     async def _send(self, series: _Series, count: int) -> None:

@@ -13,6 +13,7 @@ import platform
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from enitide_api.reasons import Reason
 from enitide_api.resources import ENINode, InstanceFacts, builtins
 from enitide_api.settings import AgentSettings
 from enitide_enidp import foreign, instance, probes, register
-from enitide_enidp.boot import Stamp, boot_id, boottime_s
+from enitide_enidp.boot import Stamp, boot_id, boottime_s, forget_earlier_boot
 from enitide_enidp.cni import plugin
 from enitide_enidp.cni.conflist import Conflist
 from enitide_enidp.cni.request import Call
@@ -117,12 +118,21 @@ class Agent:
 
     async def _restore(self, stack: AsyncExitStack, kube: KubePort) -> Core:
         self.instance = await instance.know(self.settings, self.waits, self._rng)
+        forget_earlier_boot(self.settings.run_dir)
         journal = Journal(self.settings.run_dir / "journal")
         stack.callback(journal.close)
         memory = Memory(Pool(self.instance.id), journal, boottime_s)
         memory.restore()
         self._pods = BoundPods(memory)
-        self._reporter = Reporter(kube, self.node, self.instance, memory, waits=self.waits, rng=self._rng)
+        self._reporter = Reporter(
+            kube,
+            self.node,
+            self.instance,
+            memory,
+            waits=self.waits,
+            rng=self._rng,
+            owner=partial(register.verified_node, kube, self.node, self.instance.id, self.waits, self._rng),
+        )
         if not await self._reporter.start(_FIRST_READ_S):
             self.waits.put("api", Reason.API_UNAVAILABLE, "the API server does not answer; going by the journal")
         core = Core(self.settings, memory, self.waits, self._pods.resolve)

@@ -6,6 +6,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from enitide_api.errors import JournalFailed
+
 
 def boot_id() -> str:
     """Changes with every boot and with nothing else."""
@@ -20,6 +22,21 @@ def boottime_s() -> float:
 def wall_time(since_s: float, now_s: float, wall_s: float) -> str:
     """A moment of the boot clock as RFC 3339, given both clocks' reading now."""
     return datetime.fromtimestamp(wall_s - (now_s - since_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def forget_earlier_boot(run_dir: Path) -> None:
+    """Remove a journal that speaks of pods of an earlier boot, for a `runDir` that is not on tmpfs.
+
+    Its moments are of a clock that began anew, so none of it can be believed. `JournalFailed` if that cannot be done.
+    """
+    mark, now = run_dir / "boot", boot_id()
+    try:
+        if not mark.exists() or mark.read_text().strip() != now:
+            for name in ("journal", "journal.new"):
+                (run_dir / name).unlink(missing_ok=True)
+            mark.write_text(f"{now}\n")
+    except OSError as error:
+        raise JournalFailed(f"{run_dir}: {error.strerror}") from error
 
 
 class Stamp:

@@ -32,6 +32,7 @@ class BoundPods:
         self._by_key: dict[tuple[str, str], Pod] = {}
         self._without: dict[str, PodRef] = {}
         self._is_reserving = False
+        self._is_complete = False
         memory.on_change(self.retry)
 
     def on_change(self, key: str, old: Pod | None, new: Pod | None) -> None:
@@ -43,6 +44,9 @@ class BoundPods:
             self._by_key[new.metadata.namespace, new.metadata.name] = new
             if new.metadata.deletion_timestamp is None:
                 self._reserve(ref_of(new))
+            else:  # its runtime makes no sandbox any more; others may wait for the address
+                self._without.pop(new.metadata.uid, None)
+                self._unreserve(new.metadata.uid)
 
     def resolve(self, pod: PodRef) -> PodRef:
         """What the runtime said, completed by what the API server knows: reservation and ADD must name one uid."""
@@ -53,15 +57,24 @@ class BoundPods:
         return ref_of(known) if pod.uid in ("", known.metadata.uid, mirrored) else pod
 
     def retry(self) -> None:
-        """Reserve for those that are still without."""
+        """Take reservations from pods that are gone, and reserve for those that are still without."""
+        if self._is_complete:
+            self._drop_unbound()
         if self._without and not self._is_reserving:
             for ref in tuple(self._without.values()):
                 if not self._reserve(ref):
                     break
 
     def drop_stale(self) -> None:
-        """After the first whole list: reservations of pods that went while nobody listened."""
-        bound = {pod.metadata.uid for pod in self._by_key.values()}
+        """After the first whole list: reservations of pods that went while nobody listened.
+
+        From then on at every change too: an ADD that fails after its pod has gone leaves the pod's reservation behind.
+        """
+        self._is_complete = True
+        self._drop_unbound()
+
+    def _drop_unbound(self) -> None:
+        bound = {pod.metadata.uid for pod in self._by_key.values() if pod.metadata.deletion_timestamp is None}
         for ref in self._memory.pool.reserved():
             if ref.uid and ref.uid not in bound:
                 self._unreserve(ref.uid)

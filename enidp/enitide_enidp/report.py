@@ -9,7 +9,7 @@ simulator runs this very code.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 import msgspec
@@ -23,7 +23,7 @@ from enitide_enidp.waits import Waits
 from enitide_ipam.records import Record
 from enitide_ipam.report import ReportState, decide
 from enitide_kube.backoff import Backoff
-from enitide_kube.port import ENINODE, KubePort
+from enitide_kube.port import ENINODE, NODE, KubePort
 
 FIELD_MANAGER = "enitide-agent"
 _DEFAULT_INTERVAL_S = 30.0
@@ -51,10 +51,22 @@ def changed_fields(before: ENINodeSpec | None, after: ENINodeSpec) -> dict[str, 
 
 
 class Reporter:
-    """`run()` it as a task; give `observe` every version of the ENINode; `wake()` it when demand may differ."""
+    """`run()` it as a task; give `observe` every version of the ENINode; `wake()` it when demand may differ.
+
+    `owner` gives the uid of the Node, read anew before each creation: the ENINode goes with that very Node. None: the
+    ENINode has no owner.
+    """
 
     def __init__(
-        self, kube: KubePort, node: str, instance: InstanceFacts, memory: Memory, *, waits: Waits, rng: Random
+        self,
+        kube: KubePort,
+        node: str,
+        instance: InstanceFacts,
+        memory: Memory,
+        *,
+        waits: Waits,
+        rng: Random,
+        owner: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self.status = ENINodeStatus()
         self.writes = 0
@@ -64,6 +76,7 @@ class Reporter:
         self._memory = memory
         self._waits = waits
         self._rng = rng
+        self._owner = owner
         self._backoff = Backoff(base_s=0.25, cap_s=15.0)
         self._written: ENINodeSpec | None = None
         self._written_at = 0.0
@@ -127,7 +140,7 @@ class Reporter:
             state = ReportState(self._written, self._written_at, self._interval_s() * jitter)
             decision = decide(state, self.wanted(), self.status, loop.time())
             if not decision.write_now:
-                await self._rest(decision.due_at)
+                await self._rest(decision.due_at if decision.due_at is not None else self._changes_at())
                 continue
             await asyncio.sleep(_GATHER_S)
             try:
@@ -139,6 +152,12 @@ class Reporter:
             else:
                 failures, jitter = 0, self._jitter()
                 self._waits.clear(_SUBJECT)
+
+    def _changes_at(self) -> float | None:
+        """When there will be something to say although nobody wakes us: demand also falls by time alone."""
+        memory = self._memory
+        moment = memory.pool.demand_changes_at()
+        return None if moment is None else asyncio.get_running_loop().time() + max(0.0, moment - memory.now())
 
     async def _rest(self, due_at: float | None) -> None:
         try:
@@ -176,6 +195,9 @@ class Reporter:
     async def _create(self, wanted: ENINodeSpec) -> ENINode:
         kind = {"apiVersion": ENINODE.api_version, "kind": ENINODE.kind}  # defaults, so the struct leaves them out
         body = kind | resources.builtins(ENINode(metadata=Metadata(name=self._node), spec=wanted))
+        if self._owner is not None:
+            owner = {"apiVersion": NODE.api_version, "kind": NODE.kind, "name": self._node, "uid": await self._owner()}
+            body["metadata"]["ownerReferences"] = [owner]
         return decode(await self._kube.create(ENINODE, body, field_manager=FIELD_MANAGER))
 
     async def _patch(self, wanted: ENINodeSpec) -> ENINode:

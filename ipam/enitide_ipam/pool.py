@@ -95,8 +95,8 @@ class Pool:
         forgotten, or may be used again if it is published: no write of ours that listed it can come true any more,
         since it carried an older version. (It listed it because the status then asked for it, and this one does not.)
         """
-        if _older(version, self._version):
-            return ()
+        if _older(version, self._version) or not status.instance_id:
+            return ()  # nobody has spoken yet: an ENINode that was made anew must not take away what is in use
         status = _of_instance(status, self._instance_id)
         self._version = version
         records: list[Record] = []
@@ -147,7 +147,7 @@ class Pool:
             return Grant(self._allocation(self.ledger.held[mine[0]]), (), again=True)
         address = self.stock.pick()
         if address is None:
-            return why_no_address(self._status, self.stock)
+            return why_no_address(self._status, self.stock, at_capacity=self._at_capacity())
         return self._grant(address, "", pod, now)
 
     def unreserve(self, pod_uid: str, now: float) -> tuple[Record, ...]:
@@ -178,7 +178,7 @@ class Pool:
             self._waiting[_waiter(pod, owner)] = (now, owner)
             address = self._coolest(now)
         if address is None:
-            return why_no_address(self._status, self.stock)
+            return why_no_address(self._status, self.stock, at_capacity=self._at_capacity())
         grant = self._grant(address, owner, pod, now)
         if reserved in (None, address):
             return grant
@@ -279,6 +279,12 @@ class Pool:
             del self._waiting[key]
         cooling = sum(address in self.stock for address in self.ledger.cooling)
         return Demand(in_use=len(self.ledger.held), cooling=cooling, waiting=len(self._waiting))
+
+    def demand_changes_at(self) -> float | None:
+        """When `demand` will be another by time alone: a cool-down or a pod's waiting ends. None: never."""
+        ends = [at + WAITING_S for at, _ in self._waiting.values()]
+        ends += [since + self._cooldown_s for since in self.ledger.cooling.values()]
+        return min(ends, default=None)
 
     def endpoints(self) -> tuple[EndpointRecord, ...]:
         """Pods that hold or are reserved addresses, by pod UID, to report. Containers that are no pods have none."""

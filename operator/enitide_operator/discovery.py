@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from enitide_api.errors import EC2Error
+from enitide_api.errors import EC2Error, EnitideError, InternalError
 from enitide_api.logging import get_logger
 from enitide_ipam.limits import InstanceLimits, limits_for
 from enitide_kube.backoff import Backoff
@@ -32,7 +32,7 @@ class _Vpc:
     """`refusals`: in a row, for spacing. `error`: why the last reading failed."""
 
     kicked: asyncio.Event = field(default_factory=asyncio.Event)
-    error: EC2Error | None = None
+    error: EnitideError | None = None
     refusals: int = 0
     refused_at_s: float = float("-inf")
     due_s: float = float("inf")
@@ -68,7 +68,7 @@ class Discovery:
 
     # --- VPCs ------------------------------------------------------------------------------------------------------
 
-    def want_vpc(self, vpc_id: str) -> EC2Error | None:
+    def want_vpc(self, vpc_id: str) -> EnitideError | None:
         """From now on this VPC is kept read. Returns why it could not be read the last time, None if it could."""
         state = self._vpcs.get(vpc_id)
         if state is None:
@@ -113,9 +113,9 @@ class Discovery:
                     state.whole = False
                     whole_due_s = loop.time() + self._interval_s * self._rng.uniform(0.9, 1.1)
                 wait_s = whole_due_s - loop.time()
-            except EC2Error as error:
+            except Exception as found:  # noqa: BLE001 - not even a bug ends the reading of a VPC for good
                 failures += 1
-                state.error = error
+                error = state.error = found if isinstance(found, EnitideError) else InternalError(repr(found))
                 _log.warning("VPC not read", vpc=vpc_id, reason=error.reason, why=str(error))
                 wait_s = self._backoff.delay_s(failures, self._rng)
             state.read_at_s = loop.time()
@@ -164,8 +164,9 @@ class Discovery:
         while True:
             try:
                 self._limits[instance_type] = await self._gateway.instance_type(instance_type)
-            except EC2Error:  # counted by verb and outcome; the node says LimitsUnknown meanwhile
+            except EC2Error as error:
                 failures += 1
+                _log.warning("instance type not read", type=instance_type, reason=error.reason, why=str(error))
                 await asyncio.sleep(self._backoff.delay_s(failures, self._rng))
                 continue
             self._asking.discard(instance_type)

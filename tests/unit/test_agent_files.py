@@ -11,7 +11,7 @@ import pytest
 
 from enitide_api.errors import ForeignManager, JournalFailed, KernelUnsupported, SettingsInvalid, UsageError
 from enitide_enidp import foreign, probes
-from enitide_enidp.boot import wall_time
+from enitide_enidp.boot import forget_earlier_boot, wall_time
 from enitide_enidp.cni import plugin
 from enitide_enidp.cni.conflist import FILE_NAME, Conflist
 from enitide_enidp.journal import Journal, line_of, replay
@@ -181,6 +181,17 @@ def test_two_agents_cannot_share_a_run_folder(tmp_path: Path) -> None:
         probes.lock(tmp_path / "run")
     os.close(held)
     os.close(probes.lock(tmp_path / "run"))
+
+
+def test_a_journal_of_an_earlier_boot_is_forgotten_and_one_of_this_boot_is_kept(tmp_path: Path) -> None:
+    forget_earlier_boot(tmp_path)
+    journal = tmp_path / "journal"
+    journal.write_bytes(line_of(RECORDS[0]))
+    forget_earlier_boot(tmp_path)
+    assert journal.exists(), "the same boot"
+    (tmp_path / "boot").write_text("another\n")
+    forget_earlier_boot(tmp_path)
+    assert not journal.exists()
 
 
 def test_moments_of_the_boot_clock_are_shown_as_wall_time() -> None:
