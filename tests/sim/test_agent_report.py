@@ -15,7 +15,16 @@ from support.virtual_loop import run_virtual
 from enitide_api import resources
 from enitide_api.crds import definitions
 from enitide_api.errors import KubeNotFound
-from enitide_api.resources import Capacity, ClassStatus, ENINode, ENINodeStatus, InstanceFacts, Interface, Reclaim
+from enitide_api.resources import (
+    Capacity,
+    ClassStatus,
+    Demand,
+    ENINode,
+    ENINodeStatus,
+    InstanceFacts,
+    Interface,
+    Reclaim,
+)
 from enitide_enidp.journal import Journal
 from enitide_enidp.memory import Memory
 from enitide_enidp.report import Reporter, decode
@@ -225,5 +234,24 @@ def test_a_write_whose_answer_is_lost_is_neither_repeated_for_ever_nor_forgotten
         before = world.kube.store.version
         await asyncio.sleep(600)
         assert world.kube.store.version == before
+
+    scenario(tmp_path, story)
+
+
+def test_that_addresses_have_cooled_is_told_although_nothing_else_happens(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.publish(20)
+        world.hold(12)
+        await asyncio.sleep(120)
+        pool = world.memory.pool
+        for number in range(12):
+            assert isinstance(
+                pool.allocate(f"c{number}/eth0", PodRef(uid=f"uid-{number + 1}"), world.memory.now()), Grant
+            )
+        for number in range(12):
+            world.memory.keep(pool.release(f"c{number}/eth0", world.memory.now()))
+            await asyncio.sleep(5)
+        await asyncio.sleep(200)
+        assert (await world.eninode()).spec.demand == Demand()
 
     scenario(tmp_path, story)

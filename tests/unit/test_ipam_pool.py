@@ -75,6 +75,10 @@ def states(pool: Pool) -> dict[str, str]:
     return {row.address: row.state for row in address_rows(pool)}
 
 
+def condition(kind: str, state: str, reason: str) -> Condition:
+    return Condition(type=kind, status=state, reason=reason, message="-", last_transition_time="")
+
+
 # --- two phases, owners, tombstones ---
 
 
@@ -338,6 +342,27 @@ def test_a_refusal_carries_the_reason_of_the_node():
     answer = refused(pool_with(conditions=(full,)).allocate("c1/eth0", POD, 0.0))
     assert (answer.reason, answer.message, answer.retry) == (Reason.SUBNET_EXHAUSTED, "no room in s-1", True)
     assert refused(pool_with().allocate("c1/eth0", POD, 0.0)).reason is Reason.ADDRESS_PENDING
+
+
+def test_a_status_that_still_calls_the_pool_filled_is_no_reason_to_refuse():
+    filled = (condition("Ready", "True", "PoolFilled"), condition("AtCapacity", "False", "PoolFilled"))
+    pool = pool_with(interface(singles=1), conditions=filled)
+    give(pool, "c1/eth0")
+    assert refused(pool.allocate("c2/eth0", pod(2), 0.0)).reason is Reason.ADDRESS_PENDING
+    pool.apply_status(status(interface(singles=1), slots=9, used=9, conditions=filled), "2", 1.0)
+    assert refused(pool.allocate("c2/eth0", pod(2), 1.0)).reason is Reason.AT_CAPACITY
+
+
+def test_demand_says_when_it_will_change_by_time_alone():
+    pool = pool_with(interface(singles=1))
+    assert pool.demand_changes_at() is None
+    give(pool, "c1/eth0")
+    pool.allocate("c2/eth0", pod(2), 7.0)
+    assert pool.demand_changes_at() == 127.0
+    pool.release("c1/eth0", 10.0)
+    assert pool.demand_changes_at() == 40.0
+    assert pool.demand(40.0).cooling == 0
+    assert pool.demand_changes_at() == 127.0
 
 
 # --- what the operator publishes ---
