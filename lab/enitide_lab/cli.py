@@ -1,7 +1,7 @@
 """`enitide lab`: a VPC with nodes, Kubernetes and enitide on this machine; up, status, exec, env, down.
 
-Names are chosen with `--name`; without it there is one lab, called `lab`. Exit codes as everywhere; `exec` has that of
-its command.
+Names are chosen with `--name`; without it the only lab there is is meant, else the one called `lab`. Exit codes as
+everywhere; `exec` has that of its command.
 """
 
 from __future__ import annotations
@@ -17,9 +17,17 @@ from typing import Literal
 import click
 
 from enitide_api.errors import NotRoot, UsageError
-from enitide_lab.house.layout import DEFAULT_NAME, lab_paths
+from enitide_lab.house.layout import DEFAULT_NAME, LabPaths, known_labs, lab_paths
 
-_name = click.option("--name", default=DEFAULT_NAME, show_default=True, help="Name of the lab.")
+_new_name = click.option("--name", default=DEFAULT_NAME, show_default=True, help="Name of the lab.")
+_name = click.option("--name", help=f"Name of the lab; default: the only one there is, else {DEFAULT_NAME!r}.")
+
+
+def chosen(name: str | None, labs: list[LabPaths]) -> LabPaths:
+    """The lab that is meant, of those that are there."""
+    if name is None and len(labs) == 1:
+        return labs[0]
+    return lab_paths(DEFAULT_NAME if name is None else name)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,7 +37,7 @@ def main() -> None:
 
 
 @main.command()
-@_name
+@_new_name
 @click.option("--nodes", type=click.IntRange(1, 32), help="How many nodes; 3 if --type says nothing either.")
 @click.option("--type", "types", multiple=True, metavar="TYPE[:COUNT]", help="Instance type of a node; repeatable.")
 @click.option(
@@ -67,21 +75,21 @@ def up(
         region=region,
     )
     lab = asyncio.run(bring_up(options, lambda text: click.echo(f"lab: {text}", err=True), wait_ready=not no_wait))
-    chosen = "" if name == DEFAULT_NAME else f" --name {name}"
+    its_name = "" if name == DEFAULT_NAME else f" --name {name}"
     click.echo(f"export KUBECONFIG={lab.paths.kubeconfig}")
-    click.echo(f"# look: enitide status · enitide lab status{chosen} · enitide lab exec{chosen} node-1 -- ip addr")
-    click.echo(f"# end:  enitide lab down{chosen}")
+    click.echo(f"# look: enitide status · enitide lab status{its_name} · enitide lab exec{its_name} node-1 -- ip addr")
+    click.echo(f"# end:  enitide lab down{its_name}")
 
 
 @main.command()
 @_name
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def status(name: str, output: str) -> int:
+def status(name: str | None, output: str) -> int:
     """Programs, nodes, pods, ENIs and what is wrong. Exit code 1 if something is."""
     from enitide_lab.up.report import gather
     from enitide_lab.up.running import Lab
 
-    report = asyncio.run(gather(Lab.open(lab_paths(name))))
+    report = asyncio.run(gather(Lab.open(chosen(name, known_labs()))))
     if output == "json":
         click.echo(json.dumps(report.as_dict(), indent=1))
     else:
@@ -95,25 +103,25 @@ def status(name: str, output: str) -> int:
 @_name
 @click.argument("place", metavar="NODE|POD")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_(name: str, place: str, command: tuple[str, ...]) -> None:
+def exec_(name: str | None, place: str, command: tuple[str, ...]) -> None:
     """Run COMMAND on a node or in a pod: `enitide lab exec node-1 -- ip route`."""
     from enitide_lab.up.inside import run_inside
     from enitide_lab.up.running import Lab
 
     _require_root()
     sys.stdout.flush()
-    run_inside(Lab.open(lab_paths(name)), place, command)
+    run_inside(Lab.open(chosen(name, known_labs())), place, command)
 
 
 @main.command()
 @_name
 @click.argument("node")
 @click.option("-o", "--output", type=click.Choice(["shell", "json"]), default="shell", show_default=True)
-def env(name: str, node: str, output: str) -> None:
+def env(name: str | None, node: str, output: str) -> None:
     """What a foreign client (cnitool, a runtime) needs to use NODE: `eval "$(enitide lab env node-1)"`."""
     from enitide_lab.up.running import Lab
 
-    lab = Lab.open(lab_paths(name))
+    lab = Lab.open(chosen(name, known_labs()))
     variables = lab.environment(lab.record.node(node))
     if output == "json":
         click.echo(json.dumps(variables, indent=1))
@@ -125,18 +133,19 @@ def env(name: str, node: str, output: str) -> None:
 @main.command()
 @_name
 @click.option("--all", "everything", is_flag=True, help="Every lab on this machine, also dead ones.")
-def down(name: str, everything: bool) -> None:
+def down(name: str | None, everything: bool) -> None:
     """Take a lab down completely, whatever state it is in."""
     from enitide_lab.house import teardown
 
     _require_root()
-    labs = teardown.all_labs() if everything else [lab_paths(name)]
+    there = teardown.all_labs()
+    labs = there if everything else [chosen(name, there)]
     found = [lab for lab in labs if teardown.traces(lab)]
     for lab in found:
         click.echo(teardown.take_down(lab).sentence())
     if not found and not everything:
-        others = ", ".join(lab.name for lab in teardown.all_labs())
-        raise UsageError(f"there is no lab {name!r}" + (f"; there are: {others}" if others else ""))
+        others = ", ".join(lab.name for lab in there)
+        raise UsageError(f"there is no lab {labs[0].name!r}" + (f"; there are: {others}" if others else ""))
     if not found:
         click.echo("there is no lab")
 

@@ -8,6 +8,7 @@ import pytest
 
 from enitide_api.errors import LabFailed, UsageError
 from enitide_kube.objects import Meta, Taint
+from enitide_lab.cli import chosen
 from enitide_lab.demo.proof import Proof
 from enitide_lab.house.cgroups import cgroup2_root
 from enitide_lab.house.layout import lab_paths
@@ -129,3 +130,11 @@ def test_packets_carry_right_checksums(source: str, target: str) -> None:
         assert checksum(packet[:20]) == 0
         assert checksum(packet[20:]) == 0
         assert packet[20:] == echo(4, 7, 3, b"x" * 9)
+
+
+def test_without_a_name_the_only_lab_is_meant_and_of_several_the_one_with_the_usual_name() -> None:
+    demo, other = lab_paths("demo"), lab_paths("other")
+    assert chosen(None, [demo]) == demo
+    assert chosen(None, [demo, other]) == lab_paths("lab")
+    assert chosen(None, []) == lab_paths("lab")
+    assert chosen("other", [demo]) == other
