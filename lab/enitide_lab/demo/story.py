@@ -7,8 +7,10 @@ the verdict is counted at the end and is the exit code.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -193,7 +195,9 @@ def _spent(cost: Cost, what: str) -> str:
 def _what_to_try(screen: Screen, lab: Lab) -> None:
     name = lab.paths.name
     screen.heading("left up, to play with")
+    path = [] if shutil.which("enitide") else [f"export PATH={Path(sys.executable).parent}:$PATH"]
     for line in (
+        *path,
         f"export KUBECONFIG={lab.paths.kubeconfig}",
         "enitide status; enitide node list; enitide node show node-1; enitide ipam show",
         "kubectl get pods -o wide; kubectl get en; kubectl delete pod node-1-01",
