@@ -57,11 +57,15 @@ class BoundPods:
         return ref_of(known) if pod.uid in ("", known.metadata.uid, mirrored) else pod
 
     def retry(self) -> None:
-        """Take reservations from pods that are gone, and reserve for those that are still without."""
+        """Take reservations from pods that are gone, and reserve for those that are still without.
+
+        Those first whose ADD is open: a runtime in a back-off must not keep an address from one that waits for it.
+        """
         if self._is_complete:
             self._drop_unbound()
         if self._without and not self._is_reserving:
-            for ref in tuple(self._without.values()):
+            pool, now = self._memory.pool, self._memory.now()
+            for ref in sorted(self._without.values(), key=lambda each: not pool.is_asking(each, now)):
                 if not self._reserve(ref):
                     break
 

@@ -26,6 +26,8 @@ from enitide_ipam.stock import Stock
 __all__ = ["Allocation", "Grant", "PodRef", "Pool", "Record", "Refusal"]
 
 WAITING_S = 120.0  # how long a pod counts as waiting after its ADD last asked
+ASKING_S = 2.0  # an open ADD asks every second
+UNCLAIMED_S = 5.0  # a reservation that no ADD took for this long does not keep the address from an ADD that waits
 REUSE_AFTER_S = 5.0  # at capacity, with pods waiting, an address may be used again after this
 
 
@@ -135,7 +137,7 @@ class Pool:
         """A reservation without an address helps nobody; one that a container holds stays known."""
         held = self.ledger.held
         gone = sorted(address for address in held if not held[address].owner and address not in self.stock)
-        return tuple(self._apply(Released("", text(each), now, cool=False, tombstone=False)) for each in gone)
+        return tuple(record for each in gone for record in self._free(each, now))
 
     # --- pods ----------------------------------------------------------------------------------------------------
 
@@ -154,7 +156,11 @@ class Pool:
         """The pod went away: a reservation that no ADD took is free at once, and it waits no longer."""
         self._waiting.pop(pod_uid, None)
         reserved = [each for each in self.ledger.of_pod(PodRef(uid=pod_uid)) if not self.ledger.held[each].owner]
-        return tuple(self._apply(Released("", text(each), now, cool=False, tombstone=False)) for each in reserved)
+        return tuple(record for each in reserved for record in self._free(each, now))
+
+    def is_asking(self, pod: PodRef, now: float) -> bool:
+        """Whether an ADD of the pod is open and finds no address."""
+        return any(key in self._waiting and self._waiting[key][0] + ASKING_S > now for key in keys(pod))
 
     def reserved(self) -> tuple[PodRef, ...]:
         """Pods with a reservation that no ADD has taken yet, to compare with those that are bound."""
@@ -176,14 +182,13 @@ class Pool:
         address = reserved if reserved is not None and self._is_ready(reserved) else self.stock.pick()
         if address is None:
             self._waiting[_waiter(pod, owner)] = (now, owner)
-            address = self._coolest(now)
+            address = self._coolest(now) or self._unclaimed(now)
         if address is None:
             return why_no_address(self._status, self.stock, at_capacity=self._at_capacity())
+        taken = self._free(address, now) if address in self.ledger.held and address != reserved else ()
         grant = self._grant(address, owner, pod, now)
-        if reserved in (None, address):
-            return grant
-        freed = self._apply(Released("", text(reserved), now, cool=False, tombstone=False))
-        return Grant(grant.allocation, (*grant.records, freed))
+        freed = () if reserved in (None, address) else self._free(reserved, now)
+        return Grant(grant.allocation, (*taken, *grant.records, *freed))
 
     def confirm(self, owner: str, now: float) -> tuple[Record, ...] | Refusal:
         """ADD, second phase: all is in place, the answer goes out next. Refused when its DEL came in between."""
@@ -214,6 +219,10 @@ class Pool:
         held = "" if address is None else text(address)
         served = address is not None and self.ledger.held[address].confirmed
         return (self._apply(Released(owner, held, now, cool=True, tombstone=True, served=served)),)
+
+    def _free(self, address: int, now: float) -> tuple[Record, ...]:
+        """End a reservation: no packet was ever sent with it, so it need not cool."""
+        return (self._apply(Released("", text(address), now, cool=False, tombstone=False)),)
 
     def _grant(self, address: int, owner: str, pod: PodRef, now: float) -> Grant:
         known = self.ledger.held.get(address)
@@ -258,6 +267,12 @@ class Pool:
             return None
         ripe = (address for address, since in self.ledger.cooling.items() if since + REUSE_AFTER_S <= now)
         return next((address for address in ripe if self._is_ready(address)), None)
+
+    def _unclaimed(self, now: float) -> int | None:
+        """Reserved for a pod that does not ask: its runtime backs off, or its volumes never come."""
+        old = ((held.since, address) for address, held in self.ledger.held.items() if not held.owner)
+        ripe = (each for each in old if each[0] + UNCLAIMED_S <= now and self._is_ready(each[1]))
+        return min(ripe, default=(0.0, None))[1]
 
     def _at_capacity(self) -> bool:
         capacity, class_ = self._status.capacity, self._status.class_

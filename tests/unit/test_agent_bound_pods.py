@@ -90,3 +90,12 @@ def test_an_add_that_fails_while_its_pod_is_still_wanted_keeps_the_reservation(t
     assert isinstance(node.pool.allocate(OWNER, ref_of(bound("one")), 0.0), Grant)
     node.memory.keep(node.pool.abort(OWNER, 0.0))
     assert node.reserved() == ["uid-one"]
+
+
+def test_an_address_that_comes_free_is_reserved_for_the_pod_whose_add_is_open(tmp_path: Path) -> None:
+    node = Node(tmp_path, 1)
+    for name in ("holds", "sleeps", "asks"):
+        node.see(None, bound(name))
+    node.pool.allocate(OWNER, ref_of(bound("asks")), 0.0)
+    node.see(bound("holds"), None)
+    assert node.reserved() == ["uid-asks"]

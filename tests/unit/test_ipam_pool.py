@@ -353,6 +353,34 @@ def test_a_status_that_still_calls_the_pool_filled_is_no_reason_to_refuse():
     assert refused(pool.allocate("c2/eth0", pod(2), 1.0)).reason is Reason.AT_CAPACITY
 
 
+def test_an_add_that_waits_takes_the_reservation_of_a_pod_that_has_long_not_asked():
+    pool = pool_with(interface(singles=2))
+    for number in (1, 2):
+        assert isinstance(pool.reserve(pod(number), float(number)), Grant)
+    early = pool.allocate("c3/eth0", pod(3), 5.9)
+    assert refused(early).retry
+    before = pool.records(6.0)
+    grant = pool.allocate("c3/eth0", pod(3), 6.0)
+    assert isinstance(grant, Grant)
+    assert pool.reserved() == (pod(2),)
+    again = Pool("i-1")
+    again.restore((*before, *grant.records), 6.0)
+    assert again.owners() == ("c3/eth0",)
+    assert states(again)[grant.allocation.address] == "claimed"
+    pool.abort("c3/eth0", 7.0)
+    assert pool.reserved() == (pod(3), pod(2)), "the one who lost it has no part in it any more"
+
+
+def test_a_reservation_is_not_taken_while_anything_is_free_or_has_cooled():
+    pool = pool_with(interface(singles=2), slots=9, used=9)
+    pool.reserve(pod(1), 0.0)
+    give(pool, "c2/eth0", pod(2))
+    pool.release("c2/eth0", 10.0)
+    cooled = give(pool, "c3/eth0", pod(3), 15.0)
+    assert pool.reserved() == (pod(1),)
+    assert give(pool, "c1/eth0", pod(1), 60.0) != cooled
+
+
 def test_demand_says_when_it_will_change_by_time_alone():
     pool = pool_with(interface(singles=1))
     assert pool.demand_changes_at() is None
