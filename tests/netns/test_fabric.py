@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyroute2 import IPRoute
 
 from enitide_lab.fabric import guest, kernel, plan
 from enitide_lab.fabric.daemon import Daemon
@@ -189,3 +190,14 @@ def test_a_node_that_is_made_anew_is_plugged_in_again(world: World) -> None:
     mounts.make_namespace(world.node("i-2"))
     world.until(lambda: world.reconcile(STATE))
     assert ask([world.place(ONE)], targets=[world.place(TWO)]).missing == ()
+
+
+def test_a_node_loses_all_devices_also_one_that_goes_while_they_are_removed(world: World) -> None:
+    def look() -> list[str]:
+        with IPRoute() as ipr:
+            ipr.link("add", ifname="one", kind="veth", peer={"ifname": "other"})  # the second ends with the first
+        kernel.remove_devices()
+        with IPRoute() as ipr:
+            return [link.get("ifname") for link in ipr.get_links()]
+
+    assert mounts.in_namespace(world.node("i-2"), look) == ["lo"]

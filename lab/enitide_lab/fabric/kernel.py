@@ -6,6 +6,7 @@ concerns one port and is returned, not raised: one bad ENI never stops the other
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -114,11 +115,19 @@ def apply(ipr: IPRoute, change: Changes, namespace_of: Callable[[str], Path]) ->
 
 
 def remove_devices() -> None:
-    """Remove every device but the loopback from the namespace that the thread is in."""
+    """Remove every device but the loopback from the namespace that the thread is in.
+
+    One that goes meanwhile is removed too: those of pods end with the pods' namespaces, whenever the kernel gets to it.
+    """
     with IPRoute() as ipr:
         for link in ipr.get_links():
-            if link.get("ifname") != "lo":
+            if link.get("ifname") == "lo":
+                continue
+            try:
                 ipr.link("del", index=link["index"])
+            except NetlinkError as error:
+                if error.code != errno.ENODEV:
+                    raise
 
 
 def _unplug(ipr: IPRoute, port: ActualPort) -> None:
