@@ -13,7 +13,6 @@ import platform
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -124,15 +123,7 @@ class Agent:
         memory = Memory(Pool(self.instance.id), journal, boottime_s)
         memory.restore()
         self._pods = BoundPods(memory)
-        self._reporter = Reporter(
-            kube,
-            self.node,
-            self.instance,
-            memory,
-            waits=self.waits,
-            rng=self._rng,
-            owner=partial(register.verified_node, kube, self.node, self.instance.id, self.waits, self._rng),
-        )
+        self._reporter = Reporter(kube, self.node, self.instance, memory, waits=self.waits, rng=self._rng)
         if not await self._reporter.start(_FIRST_READ_S):
             self.waits.put("api", Reason.API_UNAVAILABLE, "the API server does not answer; going by the journal")
         core = Core(self.settings, memory, self.waits, self._pods.resolve)

@@ -9,7 +9,7 @@ simulator runs this very code.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 
 import msgspec
@@ -23,7 +23,7 @@ from enitide_enidp.waits import Waits
 from enitide_ipam.records import Record
 from enitide_ipam.report import ReportState, decide
 from enitide_kube.backoff import Backoff
-from enitide_kube.port import ENINODE, NODE, KubePort
+from enitide_kube.port import ENINODE, KubePort
 
 FIELD_MANAGER = "enitide-agent"
 _DEFAULT_INTERVAL_S = 30.0
@@ -51,22 +51,10 @@ def changed_fields(before: ENINodeSpec | None, after: ENINodeSpec) -> dict[str, 
 
 
 class Reporter:
-    """`run()` it as a task; give `observe` every version of the ENINode; `wake()` it when demand may differ.
-
-    `owner` gives the uid of the Node, read anew before each creation: the ENINode goes with that very Node. None: the
-    ENINode has no owner.
-    """
+    """`run()` it as a task; give `observe` every version of the ENINode; `wake()` it when demand may differ."""
 
     def __init__(
-        self,
-        kube: KubePort,
-        node: str,
-        instance: InstanceFacts,
-        memory: Memory,
-        *,
-        waits: Waits,
-        rng: Random,
-        owner: Callable[[], Awaitable[str]] | None = None,
+        self, kube: KubePort, node: str, instance: InstanceFacts, memory: Memory, *, waits: Waits, rng: Random
     ) -> None:
         self.status = ENINodeStatus()
         self.writes = 0
@@ -76,7 +64,6 @@ class Reporter:
         self._memory = memory
         self._waits = waits
         self._rng = rng
-        self._owner = owner
         self._backoff = Backoff(base_s=0.25, cap_s=15.0)
         self._written: ENINodeSpec | None = None
         self._written_at = 0.0
@@ -195,9 +182,6 @@ class Reporter:
     async def _create(self, wanted: ENINodeSpec) -> ENINode:
         kind = {"apiVersion": ENINODE.api_version, "kind": ENINODE.kind}  # defaults, so the struct leaves them out
         body = kind | resources.builtins(ENINode(metadata=Metadata(name=self._node), spec=wanted))
-        if self._owner is not None:
-            owner = {"apiVersion": NODE.api_version, "kind": NODE.kind, "name": self._node, "uid": await self._owner()}
-            body["metadata"]["ownerReferences"] = [owner]
         return decode(await self._kube.create(ENINODE, body, field_manager=FIELD_MANAGER))
 
     async def _patch(self, wanted: ENINodeSpec) -> ENINode:

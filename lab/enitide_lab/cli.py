@@ -33,7 +33,8 @@ def chosen(name: str | None, labs: list[LabPaths]) -> LabPaths:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """A VPC on this machine: nodes, instance metadata, EC2, Kubernetes, and enitide running in it."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # the second is ignored by inheritance behind a shell's `&`
+        signal.signal(number, signal.default_int_handler)
 
 
 @main.command()

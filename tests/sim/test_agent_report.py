@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
@@ -14,7 +13,6 @@ from support.virtual_loop import run_virtual
 
 from enitide_api import resources
 from enitide_api.crds import definitions
-from enitide_api.errors import KubeNotFound
 from enitide_api.resources import (
     Capacity,
     ClassStatus,
@@ -31,9 +29,7 @@ from enitide_enidp.report import Reporter, decode
 from enitide_enidp.waits import Waits
 from enitide_ipam.pool import Grant, Pool
 from enitide_ipam.records import PodRef
-from enitide_kube.objects import decode_node
 from enitide_kube.port import CRD, ENINODE
-from enitide_kube.port import NODE as NODES
 from enitide_kube.reflector import Reflector
 from enitide_lab.apistore.faults import Fault
 from enitide_lab.apistore.port import StoreKube
@@ -53,9 +49,7 @@ class World:
         loop = asyncio.get_running_loop()
         self.memory = Memory(Pool("i-1", cooldown_s=30.0), Journal(folder / "journal"), loop.time)
         self.waits = Waits(loop.time)
-        self.reporter = Reporter(
-            self.kube, NODE, INSTANCE, self.memory, waits=self.waits, rng=Random(1), owner=self.node_uid
-        )
+        self.reporter = Reporter(self.kube, NODE, INSTANCE, self.memory, waits=self.waits, rng=Random(1))
         self.pods = 0
         self.published = ""
         self.rested_on: list[str] = []
@@ -71,9 +65,6 @@ class World:
             return await patch(kind, name, body, **more)
 
         self.kube.patch = noting  # type: ignore[method-assign]
-
-    async def node_uid(self) -> str:
-        return decode_node(await self.kube.get(NODES, NODE)).metadata.uid
 
     async def eninode(self) -> ENINode:
         return decode(await self.kube.get(ENINODE, NODE))
@@ -108,7 +99,6 @@ def scenario(tmp_path: Path, story: Callable[[World], Awaitable[None]]) -> None:
         world = World(tmp_path)
         for crd in definitions().values():
             await world.kube.create(CRD, crd)
-        await world.kube.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
 
         def heard(_key: str, _old: Any, new: ENINode | None) -> None:
             world.reporter.observe(new)
@@ -187,25 +177,6 @@ def test_an_eninode_made_anew_takes_nothing_from_the_pool_before_the_operator_ha
         assert world.memory.pool.provisioned() == 10
         await world.publish(4)
         assert world.memory.pool.provisioned() == 4
-
-    scenario(tmp_path, story)
-
-
-def test_an_eninode_goes_with_its_node_and_is_made_again_for_the_next_one_of_that_name(tmp_path: Path) -> None:
-    async def story(world: World) -> None:
-        async def owner() -> str:
-            document = json.loads(await world.kube.get(ENINODE, NODE))
-            return str(document["metadata"]["ownerReferences"][0]["uid"])
-
-        first = await world.node_uid()
-        assert await owner() == first
-        await world.kube.delete(NODES, NODE)
-        await asyncio.sleep(5)
-        with pytest.raises(KubeNotFound):
-            await world.eninode()
-        await world.kube.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
-        await asyncio.sleep(60)
-        assert await owner() == await world.node_uid() != first
 
     scenario(tmp_path, story)
 

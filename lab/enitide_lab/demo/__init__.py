@@ -19,5 +19,6 @@ def main(*, keep: bool, name: str, prefix_delegation: bool) -> int:
 
     from enitide_lab.demo.story import Story
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # the second is ignored by inheritance behind a shell's `&`
+        signal.signal(number, signal.default_int_handler)
     return asyncio.run(Story(name, keep=keep, prefix_delegation=prefix_delegation).tell())
