@@ -175,9 +175,15 @@ class Actor:
             raise
         if not accepted:
             self._refund(tickets)
-            if not self._publisher.held():
+            if self._publisher.held():
+                # The answer may be lost and the intents stand: they are ours and no call was sent for them, so that
+                # their ENIs can be made as soon as the watch shows them, not only once EC2 was read for traces.
+                state.orders |= {each.token: each for each in orders}
+            else:
                 self.wake()
             return
+        standing = {each.token for each in state.resource.status.pending} | state.running
+        state.orders = {token: order for token, order in state.orders.items() if token in standing}
         self._met(view)
         if moved:
             state.releasing_accepted_at = ctx.now()

@@ -13,6 +13,7 @@ from support.operator_sim import Scene
 from support.virtual_loop import run_virtual
 
 from enitide_ipam.model import TAG_CLUSTER
+from enitide_lab.apistore.faults import Fault as KubeFault
 from enitide_lab.ec2model import Effect, Fault
 
 pytestmark = pytest.mark.sim
@@ -109,6 +110,23 @@ def test_eventual_consistency_of_reads_never_doubles_or_loses_an_eni(visible_aft
         await asyncio.sleep(60)
         await scene.check_sound()
         assert len(scene.attached("n")) == 3
+
+    run_virtual(scenario())
+
+
+def test_an_intent_whose_write_lost_its_answer_becomes_an_eni_at_once() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await _cold_node(scene)
+        lost = KubeFault(kind="ENINode", verbs=frozenset({"patch"}), code=500, lost=True, times=1)
+        scene.store.faults.add(lost)
+        scene.operator()
+        assert await scene.until(lambda: _filled(scene), "the pool is filled", 90) < 10
+        assert lost.times == 0
+        await asyncio.sleep(60)
+        await scene.check_sound()
+        assert len(scene.attached("n")) == 3
+        assert scene.calls("CreateNetworkInterface") == 2
 
     run_virtual(scenario())
 
