@@ -140,5 +140,12 @@ def test_status_names_what_fails_and_the_command_that_explains_it(given, check):
     assert failing[check]["next"]
 
 
+def test_an_eninode_whose_node_is_gone_is_named_as_left_over_and_makes_nothing_unhealthy():
+    found = report(cluster(eninode(ready="False", reason="InstanceMismatch"), kube=()), NOW)
+    assert found["healthy"]
+    assert found["nodes"]["leftover"] == ["n"]
+    assert any("kubectl delete en n" in c["next"] for c in found["checks"])
+
+
 def test_a_table_has_a_dash_where_there_is_nothing():
     assert table(["a", "b"], [[cell(None), cell([])], ["x", cell(True)]]) == "A  B\n-  -\nx  yes"

@@ -26,16 +26,25 @@ _COLUMNS = (
 
 
 def report(cluster: Cluster, now: datetime) -> Row:
-    """Everything `status` says, healthy or not. Pure but for nothing: `now` is passed in."""
-    rows = [node_row(n) for n in cluster.nodes]
-    waiting = [r for r in rows if not r["ready"]]
+    """Everything `status` says, healthy or not. Pure.
+
+    An ENINode whose Node is gone is left over from a scale-down: it is named, and makes nothing unhealthy.
+    """
     expected = {n.metadata.name for n in cluster.kube_nodes}
+    rows = [node_row(n) for n in cluster.nodes if n.metadata.name in expected]
+    waiting = [r for r in rows if not r["ready"]]
     absent = sorted(expected - {r["name"] for r in rows})
-    checks = [_operator(cluster, now), *_nodes(rows, waiting, absent), _addresses(rows)]
+    leftover = sorted({n.metadata.name for n in cluster.nodes} - expected)
+    checks = [_operator(cluster, now), *_nodes(rows, waiting, absent), _addresses(rows), *_leftover(leftover)]
     return {
         "healthy": all(c["state"] == "ok" for c in checks),
         "leader": cluster.leader or None,
-        "nodes": {"total": len(rows), "ready": len(rows) - len(waiting), "withoutENINode": absent},
+        "nodes": {
+            "total": len(rows),
+            "ready": len(rows) - len(waiting),
+            "withoutENINode": absent,
+            "leftover": leftover,
+        },
         "addresses": {key: sum(r[key] for r in rows) for key in ("provisioned", "inUse", "cooling", "waiting", "free")},
         "notReady": [{k: r[k] for k in ("name", "reason", "message")} for r in waiting],
         "checks": checks,
@@ -66,6 +75,14 @@ def _nodes(rows: list[Row], waiting: list[Row], absent: list[str]) -> list[Row]:
         detail = f"no ENINode yet for {', '.join(absent[:5])}" + (f" and {len(absent) - 5} more" if absent[5:] else "")
         checks.append(_check("agents", False, detail, f"kubectl -n kube-system get pods -l {_AGENT} -o wide"))
     return checks
+
+
+def _leftover(names: list[str]) -> list[Row]:
+    if not names:
+        return []
+    command = f"kubectl delete en {' '.join(names[:5])}"
+    found = _check("leftovers", True, f"{len(names)} ENINodes of Nodes that are gone")
+    return [found | {"next": command}]
 
 
 def _addresses(rows: list[Row]) -> Row:
