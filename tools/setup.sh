@@ -10,7 +10,7 @@ mkdir -p build
 
 # clang, libbpf, bpftool: the eBPF objects; python3-bpfcc: the real bcc, for `enitide trace`; the rest: namespaces and the lab.
 packages="clang llvm libbpf-dev libbpf1 bpftool clang-format python3-bpfcc python3-venv gcc libc6-dev linux-libc-dev \
-iproute2 iputils-ping nftables procps util-linux ca-certificates"
+iproute2 iputils-ping nftables procps util-linux curl ca-certificates"
 missing=""
 for package in $packages; do
 	dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing="$missing $package"
