@@ -69,6 +69,11 @@ class PodStatus(Slim, frozen=True, kw_only=True):
     pod_ips: tuple[PodIP, ...] = msgspec.field(name="podIPs", default=())
 
 
+def wants_address(spec: PodSpec, phase: str) -> bool:
+    """True for a pod that is bound, not in the host's network and not yet ended: it holds or wants an address."""
+    return bool(spec.node_name) and not spec.host_network and phase not in TERMINAL_PHASES
+
+
 class Pod(Slim, frozen=True, kw_only=True):
     """A pod."""
 
@@ -78,8 +83,8 @@ class Pod(Slim, frozen=True, kw_only=True):
 
     @property
     def needs_address(self) -> bool:
-        """True for a pod that is bound, not in the host's network and not yet ended: it holds or wants an address."""
-        return bool(self.spec.node_name) and not self.spec.host_network and self.status.phase not in TERMINAL_PHASES
+        """`wants_address` of this pod."""
+        return wants_address(self.spec, self.status.phase)
 
 
 class Taint(Slim, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from enitide_kube.objects import TERMINAL_PHASES, Slim
+from enitide_kube.objects import PodSpec, Slim, wants_address
 
 
 class PodMeta(Slim, frozen=True, kw_only=True):
@@ -20,13 +20,6 @@ class PodMeta(Slim, frozen=True, kw_only=True):
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""
-
-
-class PodPlace(Slim, frozen=True, kw_only=True):
-    """Where it runs and in whose network."""
-
-    node_name: str = ""
-    host_network: bool = False
 
 
 class PodPhase(Slim, frozen=True, kw_only=True):
@@ -39,14 +32,13 @@ class SlimPod(Slim, frozen=True, kw_only=True):
     """A pod as this operator keeps it."""
 
     metadata: PodMeta = PodMeta()
-    spec: PodPlace = PodPlace()
+    spec: PodSpec = PodSpec()
     status: PodPhase = PodPhase()
 
     @property
     def wants_on(self) -> str:
         """The node on which it holds or wants an address; '' for none: not bound, host network, or ended."""
-        wants = not self.spec.host_network and self.status.phase not in TERMINAL_PHASES
-        return self.spec.node_name if wants else ""
+        return self.spec.node_name if wants_address(self.spec, self.status.phase) else ""
 
 
 _DECODER = msgspec.json.Decoder(SlimPod)

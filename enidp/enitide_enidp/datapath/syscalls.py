@@ -18,8 +18,8 @@ _NUMBER = {"x86_64": 321, "aarch64": 280}.get(os.uname().machine, -1)
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT = 0, 1, 2, 3, 4
 OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 6, 7, 10
 PROG_GET_FD_BY_ID, INFO_BY_FD, PROG_QUERY = 13, 15, 16
-MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
-LINK_CREATE, LINK_UPDATE, ENABLE_STATS = 28, 29, 32
+MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH = 24, 26
+LINK_CREATE, LINK_UPDATE = 28, 29
 
 MAP_TYPE_ARRAY, MAP_TYPE_PROG_ARRAY, MAP_TYPE_ARRAY_OF_MAPS = 2, 3, 12
 TCX_INGRESS, TCX_EGRESS = 46, 47
@@ -95,12 +95,6 @@ def update_batch(fd: int, entries: list[tuple[bytes, bytes]]) -> None:
         _batch(MAP_UPDATE_BATCH, fd, b"".join(keys), b"".join(values), len(entries))
 
 
-def delete_batch(fd: int, keys: list[bytes]) -> None:
-    """Remove many that are there; one that is not there ends it with ENOENT."""
-    if keys:
-        _batch(MAP_DELETE_BATCH, fd, b"".join(keys), b"", len(keys))
-
-
 def dump(fd: int, key_bytes: int, value_bytes: int, capacity: int) -> list[tuple[bytes, bytes]]:
     """All entries of a hash map by batch calls. A hash bucket never splits, so chunks grow when one does not fit."""
     token = ctypes.create_string_buffer(max(8, key_bytes))
@@ -170,11 +164,6 @@ def program_id(fd: int) -> int:
 def create_link(prog_fd: int, ifindex: int, attach_type: int) -> int:
     """Attach a program to an interface by a link; what a link holds nobody else can replace."""
     return bpf(LINK_CREATE, struct.pack("=IIII", prog_fd, ifindex, attach_type, 0))[0]
-
-
-def enable_stats() -> int:
-    """Count run time and runs of all programs while the descriptor is open (about 2 % of a program's cost)."""
-    return bpf(ENABLE_STATS, struct.pack("=I", 0))[0]
 
 
 def wait_for_programs() -> None:

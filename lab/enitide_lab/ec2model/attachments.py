@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from enitide_lab.ec2model.addresses import number
 from enitide_lab.ec2model.claim import Wish, claim, give_back, one_kind
 from enitide_lab.ec2model.errors import ModelError, bad_combination, bad_value, dry_run, in_use, unknown
 from enitide_lab.ec2model.interfaces import MOST_ADDRESSES_UNATTACHED, InterfaceVerbs, contents
@@ -256,16 +255,3 @@ class AttachmentVerbs(InterfaceVerbs):
 
     def _owner(self, record: InterfaceRecord) -> InstanceRecord | None:
         return None if record.attachment is None else record.attachment.instance
-
-    def holder_of(self, subnet_id: str, address: str) -> str | None:
-        """The ENI that holds `address` in the subnet, singly or within a prefix."""
-        record = self.subnets.get(subnet_id)
-        if record is None:
-            return None
-        if (single := record.by_address.get(address)) is not None:
-            return single.id
-        block = number(address) & ~15
-        for interface in record.interfaces.values():
-            if any(number(prefix.partition("/")[0]) == block for prefix in interface.prefixes):
-                return interface.id
-        return None
