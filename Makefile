@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 PYTEST := .venv/bin/pytest
-SOURCES := api ipam operator enidp lab
+SOURCES := api ipam policy operator enidp lab
 
 .PHONY: help setup build demo test test-real test-kernels lint generate bench clean
 
