@@ -32,7 +32,7 @@ from enitide_api.errors import (
     NotLeading,
     SettingsInvalid,
 )
-from enitide_ipam.model import TAG_TOKEN, AttachInterface, Attachment, CreateInterface
+from enitide_ipam.model import TAG_CLUSTER, TAG_TOKEN, AttachInterface, Attachment, CreateInterface
 from enitide_lab.ec2model import Effect, Fault
 from enitide_operator.ec2.budget import Budget, Order
 from enitide_operator.ec2.gateway import Gateway
@@ -153,6 +153,29 @@ async def test_an_eni_is_made_attached_flagged_filled_emptied_detached_and_delet
         await gateway.delete(made.id, PLACE)
         assert not (await gateway.interfaces(InterfaceQuery(interface_ids=(made.id,)))).items
         assert set(it.observer.calls) <= {(verb, "ok") for verb, _ in it.observer.calls}
+
+
+async def test_loose_enis_are_listed_by_their_clusters_tag_and_no_others(
+    ec2_endpoint: Endpoint, ec2_ground: Ground
+) -> None:
+    async with way(ec2_endpoint.url) as it:
+        for token, tags in (
+            ("mine", {TAG_CLUSTER: "blue"}),
+            ("hung", {TAG_CLUSTER: "blue"}),
+            ("theirs", {TAG_CLUSTER: "green"}),
+            ("nobodys", {}),
+        ):
+            made = await it.gateway.create(order(ec2_ground, token, tags={TAG_TOKEN: token, **tags}), PLACE)
+            if token == "hung":
+                await it.gateway.attach(AttachInterface(made.id, ec2_ground.instance, 0, 1, token, ""), PLACE)
+        read = await it.gateway.interfaces(InterfaceQuery(loose_of="blue"))
+        assert [each.token for each in read.items] == ["mine"]
+
+
+def test_a_question_without_a_filter_or_with_two_is_never_sent() -> None:
+    for query in (InterfaceQuery(), InterfaceQuery(tokens=("t",), loose_of="blue")):
+        with pytest.raises(ValueError, match="exactly one"):
+            query.filters()
 
 
 async def test_a_slash_80_is_assigned_to_an_eni_that_has_none(ec2_endpoint: Endpoint, ec2_ground: Ground) -> None:

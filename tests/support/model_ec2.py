@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from enitide_api.errors import EC2Ambiguous
 from enitide_ipam.limits import InstanceLimits
 from enitide_ipam.model import (
-    TAG_TOKEN,
     Attachment,
     CreateInterface,
     EniView,
@@ -48,12 +47,7 @@ class ModelEc2:
     # --- reads -----------------------------------------------------------------------------------------------------
 
     async def describe_interfaces(self, query: InterfaceQuery, token: str) -> Page[EniView]:
-        filters = {
-            "attachment.instance-id": query.instance_ids,
-            f"tag:{TAG_TOKEN}": query.tokens,
-            "network-interface-id": query.interface_ids,
-        }
-        wanted = {name: values for name, values in filters.items() if values}
+        wanted = query.filters()
         page = await self._carry(
             Verb.DESCRIBE_INTERFACES,
             lambda: self._model.describe_network_interfaces(filters=wanted, max_results=PAGE, next_token=token or None),

@@ -12,7 +12,15 @@ from typing import Generic, Protocol, TypeVar
 
 from enitide_api.errors import EC2_CODES, EC2Error, EC2IndexOccupied, ec2_error
 from enitide_ipam.limits import InstanceLimits
-from enitide_ipam.model import CreateInterface, EniView, GroupView, RouteTableView, SubnetView
+from enitide_ipam.model import (
+    TAG_CLUSTER,
+    TAG_TOKEN,
+    CreateInterface,
+    EniView,
+    GroupView,
+    RouteTableView,
+    SubnetView,
+)
 
 T = TypeVar("T")
 
@@ -68,12 +76,27 @@ class InterfaceQuery:
     """Which ENIs to list: by exactly one of these. At most 200 values, as EC2 allows per filter.
 
     `instance_ids`: attached to these, with no tag filter (primary and hand-made ENIs count). `tokens`: made for these
-    intents. `interface_ids`: these, as a filter, so that one that is gone does not fail the others.
+    intents. `interface_ids`: these, as a filter, so that one that is gone does not fail the others. `loose_of`: made
+    for the cluster of that name and attached to nothing.
     """
 
     instance_ids: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     interface_ids: tuple[str, ...] = ()
+    loose_of: str = ""
+
+    def filters(self) -> dict[str, tuple[str, ...]]:
+        """EC2's filters, by name; never empty."""
+        asked = {
+            "attachment.instance-id": self.instance_ids,
+            f"tag:{TAG_TOKEN}": self.tokens,
+            "network-interface-id": self.interface_ids,
+            f"tag:{TAG_CLUSTER}": (self.loose_of,) if self.loose_of else (),
+        }
+        found = {name: values for name, values in asked.items() if values}
+        if len(found) != 1:
+            raise ValueError(f"{self}: name exactly one of its parts")
+        return found | ({"status": ("available",)} if self.loose_of else {})
 
 
 @dataclass(frozen=True, slots=True)

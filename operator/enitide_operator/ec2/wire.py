@@ -31,7 +31,7 @@ from botocore.parsers import ResponseParserError
 
 from enitide_api.errors import EC2Ambiguous, EC2Error, EC2Refused, EC2Unauthorized, EC2Unavailable, SettingsInvalid
 from enitide_ipam.limits import InstanceLimits
-from enitide_ipam.model import TAG_TOKEN, CreateInterface, EniView, GroupView, RouteTableView, SubnetView
+from enitide_ipam.model import CreateInterface, EniView, GroupView, RouteTableView, SubnetView
 from enitide_operator.ec2 import views
 from enitide_operator.ec2.port import (
     MUTATIONS,
@@ -95,14 +95,13 @@ class AwsEc2:
             await made.__aexit__(None, None, None)
 
     async def describe_interfaces(self, query: InterfaceQuery, token: str) -> Page[EniView]:
-        filters = {
-            "attachment.instance-id": query.instance_ids,
-            f"tag:{TAG_TOKEN}": query.tokens,
-            "network-interface-id": query.interface_ids,
-        }
         call = self._client.describe_network_interfaces
         return await _page(
-            Verb.DESCRIBE_INTERFACES, call, filters, token, lambda r: map(views.interface, r["NetworkInterfaces"])
+            Verb.DESCRIBE_INTERFACES,
+            call,
+            query.filters(),
+            token,
+            lambda r: map(views.interface, r["NetworkInterfaces"]),
         )
 
     async def describe_instances(self, ids: tuple[str, ...], token: str) -> Page[InstanceView]:
