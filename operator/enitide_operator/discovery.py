@@ -53,7 +53,9 @@ class Discovery:
         tasks: Tasks,
         on_vpc: Callable[[str], None],
         on_limits: Callable[[str], None],
+        table: Callable[[str], InstanceLimits | None] = limits_for,
     ) -> None:
+        """`table`: the limits that need no call."""
         self._gateway = gateway
         self._book = book
         self._interval_s = interval_s
@@ -62,6 +64,7 @@ class Discovery:
         self._on_limits = on_limits
         self._backoff = Backoff(base_s=2.0, cap_s=120.0)
         self._vpcs: dict[str, _Vpc] = {}
+        self._table = table
         self._limits: dict[str, InstanceLimits | None] = {}
         self._asking: set[str] = set()
         self._tasks = tasks
@@ -151,7 +154,7 @@ class Discovery:
 
     def limits(self, instance_type: str) -> InstanceLimits | None:
         """From the shipped table, else from one call per unknown type; None while it is not known."""
-        known = limits_for(instance_type)
+        known = self._table(instance_type)
         if known is not None or not instance_type:
             return known
         if instance_type not in self._limits and instance_type not in self._asking:

@@ -15,6 +15,7 @@ from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
 from enitide_api.resources import ENIClass, ENINode, decode
 from enitide_api.settings import OperatorSettings
+from enitide_ipam.limits import InstanceLimits, limits_for
 from enitide_ipam.model import PlanSettings
 from enitide_kube.events import EventRecorder
 from enitide_kube.objects import HasMeta, Node, decode_node
@@ -45,7 +46,7 @@ class Engine:
     """`run()` as a task until cancelled; `lead(may_mutate)` and `follow()` as the election says; `drain` at the end.
 
     `now`: Unix seconds that never jump back. `nonce`: this process's alone, in client tokens. `gate`: given to the wire
-    too, so that it is asked next to each send.
+    too, so that it is asked next to each send. `limits`: the shipped table of instance types.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Engine:
         now: Callable[[], float],
         rng: Random,
         identity: str,
+        limits: Callable[[str], InstanceLimits | None] = limits_for,
     ) -> None:
         self._kube = kube
         self._settings = settings
@@ -66,6 +68,7 @@ class Engine:
         self._metrics = metrics
         self._now = now
         self._rng = rng
+        self._limits = limits
         sizes = {verb: Size(bucket.rate, bucket.burst) for verb, bucket in settings.budget.items()}
         self._budget = Budget(sizes)
         self._gateway = Gateway(
@@ -172,6 +175,7 @@ class Engine:
                 tasks=tasks,
                 on_vpc=self._on_vpc,
                 on_limits=self._on_limits,
+                table=self._limits,
             ),
             world=World(),
             book=book,

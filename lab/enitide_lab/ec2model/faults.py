@@ -32,7 +32,7 @@ class Fault:
 
     `verb` is a call, `mutations`, `reads` or `*`. `times` calls are hit, or all within `for_s`, or until removed; with
     `every` k only each k-th matching call; with `nth` only that one. `subject` limits it to calls that name it (an id,
-    the instance of a named ENI, a tag value). `delay_s` delays in any case.
+    the instance of a named ENI, a tag value), `subjects` to those that name one of these. `delay_s` delays in any case.
     """
 
     verb: str
@@ -45,6 +45,7 @@ class Fault:
     every: int | None = None
     nth: int | None = None
     subject: str | None = None
+    subjects: frozenset[str] = frozenset()
     delay_s: float = 0.0
     id: int = 0
     seen: int = 0
@@ -54,7 +55,9 @@ class Fault:
     def matches(self, verb: str, subjects: Collection[str]) -> bool:
         """Whether a call is of the kind this fault is for."""
         kind = "reads" if verb.startswith(READS) else "mutations"
-        return self.verb in ("*", kind, verb) and (self.subject is None or self.subject in subjects)
+        if self.verb not in ("*", kind, verb) or (self.subject is not None and self.subject not in subjects):
+            return False
+        return not self.subjects or not self.subjects.isdisjoint(subjects)
 
     def strikes(self, now_s: float) -> bool:
         """Count a matching call and say whether it is hit."""
