@@ -93,6 +93,7 @@ PRODUCERS: tuple[Callable[[], Files], ...] = (
     elsewhere("enitide_enidp.datapath.cheader:files"),
     elsewhere("enitide_enidp.server.paths:files"),
     elsewhere("generate_limits:files"),
+    elsewhere("generate_metrics:files"),
     elsewhere("values_schema:files"),
 )
 

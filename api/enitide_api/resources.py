@@ -34,6 +34,7 @@ class Metadata(Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     deletion_timestamp: str | None = None
+    creation_timestamp: str | None = None
 
 
 class Condition(Struct, frozen=True, kw_only=True, omit_defaults=False):

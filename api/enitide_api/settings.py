@@ -121,6 +121,11 @@ class OperatorSettings(CommonSettings):
     """How often each node's ENIs are read again without a cause; spread evenly over the nodes."""
     report_interval: Duration = Field(default=30.0, ge=1)
     """Base of the agents' report interval; multiplied by ln(1 + nodes)."""
+    taint_nodes: bool = False
+    """Taint a node that has no address to give `enitide.io/no-address:NoSchedule`, and take the taint away when it has.
+    See docs/scheduling.md for the pods that must tolerate it."""
+    node_metrics: bool = False
+    """Also export gauges with a label for each node: four series a node and more."""
 
 
 class AgentSettings(CommonSettings):

@@ -71,13 +71,18 @@ class EventRecorder:
         *,
         rng: Random,
         now: Callable[[], datetime] = _wall,
+        on_failed: Callable[[str], None] = lambda _reason: None,
     ) -> None:
-        """`controller` is a qualified name such as `enitide.io/operator`, `instance` this process's identity."""
+        """`controller` is a qualified name such as `enitide.io/operator`, `instance` this process's identity.
+
+        `on_failed` is told the reason for each Event that could not be written.
+        """
         self._kube = kube
         self._controller = controller
         self._instance = instance
         self._rng = rng
         self._now = now
+        self._on_failed = on_failed
         self._series: OrderedDict[tuple[object, ...], _Series] = OrderedDict()
         self._wake = asyncio.Event()
         self.failed: Counter[str] = Counter()
@@ -132,6 +137,7 @@ class EventRecorder:
             self.written += 1
         except KubeError as error:
             self.failed[error.reason] += 1
+            self._on_failed(error.reason)
             _log.warning("Event not written", about=series.ref.name, reason=series.reason, why=error.sentence())
         series.written = count
 

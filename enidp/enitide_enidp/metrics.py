@@ -39,9 +39,13 @@ class StateCollector(Collector):
         self._waits = waits
         self._core = core
 
+    def describe(self) -> Iterable[Metric]:
+        """Every family there can be, without samples."""
+        return [make() for make in (_waits, _addresses, _endpoints, _ready, _undone, _drops)]
+
     def collect(self) -> Iterable[Metric]:
         """One family after the other; nothing of the core before there is one."""
-        waits = GaugeMetricFamily("enitide_agent_waits", "What the agent waits for, by reason.", labels=["reason"])
+        waits = _waits()
         for reason, count in Tally(wait.reason for wait in self._waits.all()).items():
             waits.add_metric([reason], count)
         yield waits
@@ -51,18 +55,50 @@ class StateCollector(Collector):
 
 
 def _of_core(core: Core) -> Iterable[Metric]:
-    addresses = GaugeMetricFamily("enitide_addresses", "Addresses of this node by state.", labels=["state"])
+    addresses = _addresses()
     for state, count in Tally(row.state for row in address_rows(core.memory.pool)).items():
         addresses.add_metric([state], count)
     yield addresses
-    yield GaugeMetricFamily("enitide_endpoints", "Wired pods.", value=len(core.endpoints.live))
-    yield GaugeMetricFamily(
-        "enitide_interfaces_ready", "ENIs whose device is as wanted.", value=len(core.outcome.ready)
-    )
-    undone = CounterMetricFamily("enitide_foreign_configuration_undone", "What the system configured on our ENIs.")
+    endpoints = _endpoints()
+    endpoints.add_metric([], len(core.endpoints.live))
+    yield endpoints
+    ready = _ready()
+    ready.add_metric([], len(core.outcome.ready))
+    yield ready
+    undone = _undone()
     undone.add_metric([], core.undone.total())
     yield undone
-    drops = CounterMetricFamily("enitide_drops", "Packets that the datapath dropped, by reason.", labels=["reason"])
+    drops = _drops()
     for reason, packets in core.datapath.drops().items():
         drops.add_metric([reason.word], packets)
     yield drops
+
+
+# --- the families, once: collected with samples, described without ---------------------------------------------------
+
+
+def _waits() -> GaugeMetricFamily:
+    return GaugeMetricFamily("enitide_agent_waits", "What the agent waits for, by reason.", labels=["reason"])
+
+
+def _addresses() -> GaugeMetricFamily:
+    text = "Addresses of this node by state; cooling ones rest after a pod."
+    return GaugeMetricFamily("enitide_addresses", text, labels=["state"])
+
+
+def _endpoints() -> GaugeMetricFamily:
+    return GaugeMetricFamily("enitide_endpoints", "Wired pods.", labels=[])
+
+
+def _ready() -> GaugeMetricFamily:
+    return GaugeMetricFamily("enitide_interfaces_ready", "ENIs whose device is as wanted.", labels=[])
+
+
+def _undone() -> CounterMetricFamily:
+    text = "What the system configured on our ENIs."
+    return CounterMetricFamily("enitide_foreign_configuration_undone", text, labels=[])
+
+
+def _drops() -> CounterMetricFamily:
+    text = "Packets that the datapath dropped, by reason."
+    return CounterMetricFamily("enitide_drops", text, labels=["reason"])

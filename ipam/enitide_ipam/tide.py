@@ -71,6 +71,11 @@ def excess(marks: Levels, provisioned: int) -> int:
     return max(0, provisioned - marks.high - marks.slack)
 
 
+def to_give(demand: Demand, bound: int, provisioned: int) -> int:
+    """Addresses that pods could get at once: neither held, nor cooling, nor awaited. Negative where pods wait."""
+    return provisioned - demand.cooling - max(demand.in_use + demand.waiting, bound)
+
+
 def prefixes_and_singles(count: int, provisioned: int, maximum: int | None) -> tuple[int, int]:
     """`count` wanted addresses as (whole /28s, single addresses), where /28s may be had without limit.
 

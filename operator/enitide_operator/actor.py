@@ -18,6 +18,7 @@ from enitide_api.resources import ENINode
 from enitide_ipam import handover
 from enitide_ipam.model import CreateInterface, FinishOrUndoPending, NodeSnapshot, Plan, Reread, Unassign
 from enitide_ipam.plan import plan_node
+from enitide_ipam.stamps import unix
 from enitide_operator.book import Ticket
 from enitide_operator.classes import Governing
 from enitide_operator.context import Context
@@ -28,6 +29,7 @@ from enitide_operator.node_state import NodeState
 from enitide_operator.publisher import Publisher
 from enitide_operator.reading import NodeReader
 from enitide_operator.saga import SagaRunner
+from enitide_operator.tainting import Tainter
 from enitide_operator.trouble import key_of
 
 _log = get_logger(__name__)
@@ -49,15 +51,21 @@ class Actor:
         self.state.unmet_since = now
         self._woken = asyncio.Event()
         self._woken.set()
+        self._woken_s = asyncio.get_running_loop().time()
         self._executor = Executor(ctx, self.state, self.wake)
         self._reader = NodeReader(ctx, self.state, self.wake)
         self._publisher = Publisher(ctx, self.state)
         self._sagas = SagaRunner(ctx, self.state, lambda: self._snapshot(self._governing()), self.wake)
         self._news = News(ctx, self.state)
+        self._tainter = Tainter(ctx, self.state.name, self.wake)
         self._look_at: float | None = None
 
     def wake(self) -> None:
         """Something may have changed."""
+        if self._woken.is_set():
+            self._ctx.metrics.folded.inc()
+            return
+        self._woken_s = asyncio.get_running_loop().time()
         self._woken.set()
 
     def offer(self, resource: ENINode) -> None:
@@ -84,6 +92,8 @@ class Actor:
         """Until cancelled, or until the term has ended."""
         while not self._ctx.term.ended:
             await self._rest()
+            if self._woken.is_set():
+                self._ctx.metrics.pass_latency.observe(asyncio.get_running_loop().time() - self._woken_s)
             self._woken.clear()
             try:
                 await self._pass()
@@ -114,8 +124,9 @@ class Actor:
         snapshot = self._snapshot(governing)
         view = blocked(snapshot, state.resource.status, why, ctx.now()) if why else self._decide(snapshot)
         ctx.metrics.pass_seconds.observe(asyncio.get_running_loop().time() - began_s)
-        state.summary, state.excess_since = view.summary, view.excess_since
-        self._look_at = self._next_look(view)
+        state.summarise(view.summary, ctx.now())
+        state.excess_since = view.excess_since
+        self._look_at = _earliest(self._next_look(view), self._taint(governing, view))
         if self._quiet(view):
             return
         self._news.tell(view.plan)
@@ -185,6 +196,7 @@ class Actor:
         standing = {each.token for each in state.resource.status.pending} | state.running
         state.orders = {token: order for token, order in state.orders.items() if token in standing}
         self._met(view)
+        self._first_address()
         if moved:
             state.releasing_accepted_at = ctx.now()
         for order in orders:
@@ -265,7 +277,20 @@ class Actor:
         moments = [view.look_again_at, state.troubles.next_at(now)]
         if self._quiet(view):
             moments.append(state.first_seen_at + QUIET_S)
-        return min((each for each in moments if each is not None), default=None)
+        return _earliest(*moments)
+
+    def _taint(self, governing: Governing, view: Outlook) -> float | None:
+        return self._tainter.see(view.summary.to_give, governing.spec.pool.pre_allocate)
+
+    def _first_address(self) -> None:
+        """Measure, once a node: from its registration to the first address that its agent may use."""
+        state = self.state
+        if state.had_address or not state.resource.status.capacity.provisioned:
+            return
+        state.had_address = True
+        born = state.resource.metadata.creation_timestamp
+        if born:
+            self._ctx.metrics.first_address.observe(max(0.0, self._ctx.now() - unix(born)))
 
     def _met(self, view: Outlook) -> None:
         """Measure, if the status that stands now meets the last change of demand."""
@@ -274,3 +299,7 @@ class Actor:
         if state.unmet_since is not None and done:
             self._ctx.metrics.publish_seconds.observe(self._ctx.now() - state.unmet_since)
             state.unmet_since = None
+
+
+def _earliest(*moments: float | None) -> float | None:
+    return min((each for each in moments if each is not None), default=None)

@@ -14,6 +14,7 @@ from enitide_ipam.model import Action, GroupView, Plan, RouteTableView, SubnetVi
 from enitide_ipam.plan import debits
 from enitide_ipam.subnets import route_table_of
 from enitide_operator.ec2.port import Read, VpcView
+from enitide_operator.gauges import SubnetGauge
 
 NO_PREFIX_FOR_S = 300.0  # after a refused /28; others free blocks meanwhile, and only asking tells
 
@@ -69,6 +70,11 @@ class Book:
         """All subnets of a VPC, by id, after debits."""
         vpc = self._vpcs.get(vpc_id)
         return tuple(vpc.subnets[each].view(now) for each in sorted(vpc.subnets)) if vpc else ()
+
+    def gauges(self, now: float) -> tuple[SubnetGauge, ...]:
+        """Every subnet of every VPC that is read, for metrics."""
+        views = (stock.view(now) for vpc in self._vpcs.values() for _, stock in sorted(vpc.subnets.items()))
+        return tuple(SubnetGauge(each.id, each.zone, each.free, each.whole_prefixes) for each in views)
 
     def groups(self, vpc_id: str) -> tuple[GroupView, ...]:
         """All security groups of a VPC."""

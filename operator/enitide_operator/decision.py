@@ -109,7 +109,9 @@ def outlook(snapshot: NodeSnapshot, plan: Plan, facts: Facts, endpoints: tuple[E
 def blocked(snapshot: NodeSnapshot, status: ENINodeStatus, plan: Plan, now: float) -> Outlook:
     """For a node that must not be acted on: all that is published stays, only the conditions say why."""
     said = conditions(status.conditions, None, plan, status.capacity.provisioned, agent_silent=False, now=now)
-    summary = Summary(provisioned=status.capacity.provisioned, wait=plan.wait)
+    provisioned = status.capacity.provisioned
+    to_give = tide.to_give(snapshot.demand, snapshot.bound, provisioned)
+    summary = Summary(provisioned=provisioned, to_give=to_give, wait=plan.wait)
     return Outlook(plan, replace_struct(status, conditions=said), summary, snapshot.excess_since, None)
 
 
@@ -147,11 +149,15 @@ def _released(wanted: ENINodeStatus, snapshot: NodeSnapshot, endpoints: tuple[En
 
 def _summary(snapshot: NodeSnapshot, state: Tide | None, plan: Plan, wanted: ENINodeStatus) -> Summary:
     provisioned = wanted.capacity.provisioned
+    to_give = tide.to_give(snapshot.demand, snapshot.bound, provisioned)
     if state is None or snapshot.instance_missing:
-        return Summary(provisioned=provisioned, wait=plan.wait)
+        return Summary(provisioned=provisioned, to_give=to_give, wait=plan.wait)
     return Summary(
         provisioned=provisioned,
         needed=tide.needed(state.marks, provisioned, state.ahead),
+        to_give=to_give,
+        candidates=sum(free > 0 for free in state.capacity.free_by_eni.values()),
+        places=len(state.capacity.places),
         at_capacity=plan.wait is Reason.AT_CAPACITY,
         wait=plan.wait,
     )

@@ -37,6 +37,8 @@ class _Vpc:
     refused_at_s: float = float("-inf")
     due_s: float = float("inf")
     read_at_s: float = float("-inf")
+    good_at_s: float | None = None
+    wanted_s: float = 0.0
     whole: bool = False
 
 
@@ -54,6 +56,7 @@ class Discovery:
         on_vpc: Callable[[str], None],
         on_limits: Callable[[str], None],
         table: Callable[[str], InstanceLimits | None] = limits_for,
+        on_read: Callable[[str, float], None] = lambda _outcome, _took_s: None,
     ) -> None:
         """`table`: the limits that need no call."""
         self._gateway = gateway
@@ -62,6 +65,7 @@ class Discovery:
         self._rng = rng
         self._on_vpc = on_vpc
         self._on_limits = on_limits
+        self._on_read = on_read
         self._backoff = Backoff(base_s=2.0, cap_s=120.0)
         self._vpcs: dict[str, _Vpc] = {}
         self._table = table
@@ -75,7 +79,7 @@ class Discovery:
         """From now on this VPC is kept read. Returns why it could not be read the last time, None if it could."""
         state = self._vpcs.get(vpc_id)
         if state is None:
-            state = self._vpcs[vpc_id] = _Vpc()
+            state = self._vpcs[vpc_id] = _Vpc(wanted_s=asyncio.get_running_loop().time())
             self._tasks.spawn(self._keep(vpc_id, state), name=f"read {vpc_id}")
         return state.error
 
@@ -109,9 +113,12 @@ class Discovery:
         while True:
             state.due_s = float("inf")
             whole = state.whole or loop.time() >= whole_due_s
+            began_s = loop.time()
             try:
                 await (self._read(vpc_id) if whole else self._count(vpc_id))
                 state.error, failures = None, 0
+                state.good_at_s = loop.time()
+                self._on_read("ok", loop.time() - began_s)
                 if whole:
                     state.whole = False
                     whole_due_s = loop.time() + self._interval_s * self._rng.uniform(0.9, 1.1)
@@ -119,6 +126,7 @@ class Discovery:
             except Exception as found:  # noqa: BLE001 - not even a bug ends the reading of a VPC for good
                 failures += 1
                 error = state.error = found if isinstance(found, EnitideError) else InternalError(repr(found))
+                self._on_read(error.reason, loop.time() - began_s)
                 _log.warning("VPC not read", vpc=vpc_id, reason=error.reason, why=str(error))
                 wait_s = self._backoff.delay_s(failures, self._rng)
             state.read_at_s = loop.time()
@@ -149,6 +157,11 @@ class Discovery:
                     await state.kicked.wait()
             except TimeoutError:
                 return
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since each VPC was last read without an error; since it was first wanted where it never was."""
+        now_s = asyncio.get_running_loop().time()
+        return {vpc: now_s - (s.wanted_s if s.good_at_s is None else s.good_at_s) for vpc, s in self._vpcs.items()}
 
     # --- limits ----------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,8 @@ from enitide_operator.ec2.gateway import Gateway
 from enitide_operator.ec2.merge import InterfaceReader
 from enitide_operator.ec2.port import Ec2Port
 from enitide_operator.fleet import Fleet
-from enitide_operator.metrics import FleetState, Metrics
+from enitide_operator.gauges import FleetState, Seen
+from enitide_operator.metrics import Metrics
 from enitide_operator.pods import BoundPods, SlimPod, decode_slim
 from enitide_operator.tasks import Tasks
 from enitide_operator.term import Term, TermGate
@@ -80,7 +81,9 @@ class Engine:
             call_timeout_s=settings.call_timeout,
             report_interval_s=settings.report_interval,
         )
-        self.events = EventRecorder(kube, "enitide.io/operator", identity, rng=rng)
+        self.events = EventRecorder(
+            kube, "enitide.io/operator", identity, rng=rng, on_failed=lambda why: metrics.events_lost.labels(why).inc()
+        )
         self.classes = ClassBook()
         self.pods = BoundPods(self._on_pods)
         self.class_reporter = ClassReporter(kube, metrics, rng, now)
@@ -90,7 +93,7 @@ class Engine:
         self._classes = self._reflector(ENICLASS, lambda raw: decode(raw, ENIClass), self._on_class)
         self._fleet: Fleet | None = None
         self._ctx: Context | None = None
-        metrics.watch(self.state, self._budget.states)
+        metrics.watch(self.seen, per_node=settings.node_metrics)
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -155,8 +158,15 @@ class Engine:
         self.follow()
 
     def state(self) -> FleetState:
-        """For metrics; all zero while following."""
+        """Of all nodes; all zero but their number while following."""
         return self._fleet.state() if self._fleet is not None else FleetState(nodes=len(self._eninodes.store))
+
+    def seen(self) -> Seen:
+        """For metrics: no subnet and no age while following, since a follower reads no EC2."""
+        ctx = self._ctx
+        subnets = ctx.book.gauges(ctx.now()) if ctx is not None else ()
+        ages = ctx.discovery.ages() if ctx is not None else {}
+        return Seen(self.state(), self._budget.states(), subnets, ages)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -176,6 +186,7 @@ class Engine:
                 on_vpc=self._on_vpc,
                 on_limits=self._on_limits,
                 table=self._limits,
+                on_read=self._metrics.vpc_read,
             ),
             world=World(),
             book=book,

@@ -28,6 +28,8 @@ from enitide_ipam.model import (
     AssignAddresses,
     AssignIPv6Prefix,
     AssignPrefixes,
+    DeleteInterface,
+    DetachInterface,
     SetDeleteOnTermination,
     Unassign,
 )
@@ -62,13 +64,16 @@ class Executor:
 
     async def _run(self, number: int, action: Simple, ticket: Ticket) -> None:
         ctx, state, key = self._ctx, self._state, key_of(action)
+        watch, outcome = Stopwatch(ctx, action), "ok"
         try:
             await self._send(action)
             ctx.book.settle(ticket, ctx.now())
             state.troubles.worked(key)
-        except NotLeading:
+        except NotLeading as error:
+            outcome = error.reason
             return
         except EC2Error as error:
+            outcome = error.reason
             if isinstance(error, EC2Ambiguous):
                 ctx.book.settle(ticket, ctx.now())
                 state.ambiguous_since = ctx.now()
@@ -79,12 +84,14 @@ class Executor:
                 "call failed", node=state.name, action=type(action).__name__, reason=error.reason, why=str(error)
             )
         except Exception as error:
+            outcome = InternalError.reason
             # a bug: held back like any failure, so that it is not met again at once; told by whoever runs the task
             state.troubles.failed(key, InternalError(str(error)), ctx.now(), ctx.rng)
             raise
         finally:
             # merging the outcome (in _send) and dropping the action is one step: nothing awaits in between
             ctx.book.refund(ticket)  # of what is not settled
+            watch.stop(outcome)
             state.in_flight.pop(number, None)
             self._wake()
 
@@ -99,10 +106,12 @@ class Executor:
         if isinstance(action, AssignAddresses):
             got = await ctx.gateway.assign(eni_id, Order(1, action.count), on_wait, addresses=action.count)
             ctx.world.gained(eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
+            ctx.metrics.gained(action.subnet_id, got.pods)
         elif isinstance(action, AssignPrefixes):
             place = Order(1, PREFIX_SIZE * action.count)
             got = await ctx.gateway.assign(eni_id, place, on_wait, prefixes=action.count)
             ctx.world.gained(eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
+            ctx.metrics.gained(action.subnet_id, got.pods)
         elif isinstance(action, AssignIPv6Prefix):
             ipv6 = await ctx.gateway.assign_ipv6(eni_id, Order(1), on_wait)
             ctx.world.gained(eni_id, ctx.now(), ipv6_prefixes=ipv6)
@@ -121,7 +130,26 @@ class Executor:
         ctx.world.lost(action.eni_id, frozenset(cidrs), ctx.now())
         self._state.unassigned.update(cidrs)
         if eni is not None:
-            ctx.book.credit(eni.subnet_id, len(action.addresses) + PREFIX_SIZE * len(action.prefixes), ctx.now())
+            count = len(action.addresses) + PREFIX_SIZE * len(action.prefixes)
+            ctx.book.credit(eni.subnet_id, count, ctx.now())
+            ctx.metrics.gave_back(eni.subnet_id, count)
+
+
+class Stopwatch:
+    """Times one action for metrics. The subnet is that of its ENI where the action names none."""
+
+    def __init__(self, ctx: Context, action: Action) -> None:
+        eni = ctx.world.get(getattr(action, "eni_id", ""))
+        self._ctx = ctx
+        self._kind = type(action).__name__
+        self._subnet = getattr(action, "subnet_id", "") or (eni.subnet_id if eni is not None else "")
+        self._gives_back = isinstance(action, Unassign | DetachInterface | DeleteInterface)
+        self._began = ctx.now()
+
+    def stop(self, outcome: str) -> None:
+        """It has ended: ok, or a reason."""
+        took_s = self._ctx.now() - self._began
+        self._ctx.metrics.acted(self._kind, outcome, self._subnet, took_s, gives_back=self._gives_back)
 
 
 def note_refusal(ctx: Context, state: NodeState, action: Action, error: EC2Error) -> None:

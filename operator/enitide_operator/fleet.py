@@ -7,17 +7,20 @@ reading, drift) is spread out in time.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from enitide_api.errors import KubeError, NotLeading
 from enitide_api.logging import get_logger
 from enitide_api.resources import ENINode
 from enitide_kube.objects import Node, instance_of
 from enitide_operator.actor import Actor
 from enitide_operator.context import Context
-from enitide_operator.metrics import FleetState
+from enitide_operator.fleet_state import fleet_state
+from enitide_operator.gauges import FleetState
 from enitide_operator.node_state import Summary
+from enitide_operator.tainting import bring
+from enitide_operator.taints import is_tainted
 
 _log = get_logger(__name__)
 
@@ -103,20 +106,7 @@ class Fleet:
     def state(self) -> FleetState:
         """Sums over all nodes, for a scrape."""
         states = [actor.state for actor in self._actors.values()]
-        demand = [each.resource.spec.demand for each in states]
-        waits = Counter(str(each.summary.wait) for each in states if each.summary.wait is not None)
-        return FleetState(
-            nodes=len(states),
-            in_deficit=sum(each.summary.needed > 0 for each in states),
-            at_capacity=sum(each.summary.at_capacity for each in states),
-            waiting=waits,
-            provisioned=sum(each.summary.provisioned for each in states),
-            in_use=sum(each.in_use for each in demand),
-            cooling=sum(each.cooling for each in demand),
-            needed=sum(each.summary.needed for each in states),
-            interfaces=sum(len(each.resource.status.interfaces) for each in states),
-            pending=sum(len(each.resource.status.pending) for each in states),
-        )
+        return fleet_state(states, self._ctx.nodes, self._ctx.now(), each=self._ctx.settings.node_metrics)
 
     def summaries(self) -> list[tuple[str, Summary]]:
         """Each node's class by name and its state, for the classes' own status."""
@@ -144,7 +134,16 @@ class Fleet:
         # sagas under way undo what they have not attached: nobody is left to publish it
         actor.state.instance_missing = True
         self._ctx.world.forget_instance(actor.state.instance_id)
+        if self._ctx.settings.taint_nodes and is_tainted(self._ctx.nodes.get(name)):
+            # nobody speaks for its addresses any more: its pods are no longer our affair
+            self._ctx.tasks.spawn(self._untaint(name), name=f"{name}: taint")
         _log.info("node gone", node=name)
+
+    async def _untaint(self, name: str) -> None:
+        try:
+            await bring(self._ctx, name, tainted=False)
+        except (KubeError, NotLeading) as error:
+            _log.warning("taint left behind", node=name, reason=error.reason, why=str(error))
 
     def _look_next(self) -> None:
         """One node of the row; the next comes its time later, also where the row was empty meanwhile."""
@@ -178,7 +177,7 @@ def _read_at(actor: Actor) -> float:
 
 
 def _essence(node: Node | None) -> Any:
-    """What decisions rest on: whose instance it is, and the labels by which classes select."""
+    """What decisions rest on: whose instance it is, the labels by which classes select, and our own taint."""
     if node is None:
         return None
-    return instance_of(node.spec.provider_id), node.metadata.uid, node.metadata.labels or {}
+    return instance_of(node.spec.provider_id), node.metadata.uid, node.metadata.labels or {}, is_tainted(node)

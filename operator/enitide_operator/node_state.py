@@ -17,10 +17,17 @@ from enitide_operator.trouble import Troubles
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What metrics say of one node after its last pass. Addresses are IPv4."""
+    """What metrics say of one node after its last pass. Addresses are IPv4.
+
+    `to_give`: addresses that pods could get at once, below 0 by the pods that wait for one. `candidates`: ENIs with a
+    free slot; `places`: where one more ENI would go.
+    """
 
     provisioned: int = 0
     needed: int = 0
+    to_give: int = 0
+    candidates: int = 0
+    places: int = 0
     at_capacity: bool = False
     wait: Reason | None = None
 
@@ -34,7 +41,8 @@ class NodeState:
     not before this. `ended`: tokens of sagas that are done: the next write drops their intents. `unassigned`: CIDRs
     that EC2 said are gone from the ENI. `releasing_accepted_at`: when the last move to `releasing` was accepted.
     `orders`, `tickets`: by token, until its saga has ended. `unmet_since`: a change of demand or class that no
-    write has met yet.
+    write has met yet. `waiting_since`: since when the reason of the summary stands. `had_address`: an address has been
+    published for this node while we looked, or before.
     """
 
     name: str
@@ -57,6 +65,17 @@ class NodeState:
     unmet_since: float | None = None
     troubles: Troubles = field(default_factory=Troubles)
     summary: Summary = field(default_factory=Summary)
+    waiting_since: float | None = None
+    had_address: bool = False
+
+    def __post_init__(self) -> None:
+        self.had_address = self.resource.status.capacity.provisioned > 0
+
+    def summarise(self, summary: Summary, now: float) -> None:
+        """What the last pass found."""
+        if summary.wait is not self.summary.wait or self.waiting_since is None:
+            self.waiting_since = now
+        self.summary = summary
 
     @property
     def instance_id(self) -> str:

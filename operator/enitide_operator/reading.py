@@ -66,7 +66,9 @@ class NodeReader:
             else:
                 await self._empty(instance_id)
             state.troubles.worked(_KEY)
+            ctx.metrics.node_reads.labels("ok").inc()
         except EC2Error as error:
+            ctx.metrics.node_reads.labels(error.reason).inc()
             state.troubles.failed(_KEY, error, ctx.now(), ctx.rng)
             _log.warning("read failed", node=state.name, reason=error.reason, why=str(error))
         except Exception as error:

@@ -37,7 +37,7 @@ from enitide_ipam.saga import SagaState, StepKind, next_step
 from enitide_kube.backoff import Backoff
 from enitide_operator.context import Context
 from enitide_operator.ec2.budget import Order
-from enitide_operator.executor import note_refusal
+from enitide_operator.executor import Stopwatch, note_refusal
 from enitide_operator.node_state import NodeState
 
 _log = get_logger(__name__)
@@ -152,9 +152,11 @@ class _Saga:
             self._saga = replace(self._saga, ambiguous_since=None)
 
     async def _call(self, action: Action) -> None:
+        watch, outcome = Stopwatch(self._ctx, action), "ok"
         try:
             await self._send(action)
         except EC2Ambiguous as error:
+            outcome = error.reason
             self._saga = replace(self._saga, ambiguous_since=self._ctx.now())
             self._node.troubles.waiting(self._key, error)
             token = self._saga.intent.token
@@ -163,16 +165,20 @@ class _Saga:
             _log.warning(
                 "call failed", node=self._node.name, action=type(action).__name__, reason=error.reason, why=str(error)
             )
+            watch.stop(error.reason)  # before the pause that may follow
             await self._refused(action, error)
+            return
         else:
             self._failures = 0
             self._node.troubles.eased(self._key, self._ctx.now())
+        watch.stop(outcome)
 
     async def _send(self, action: Action) -> None:
         ctx, world = self._ctx, self._ctx.world
         if isinstance(action, CreateInterface):
             eni = await ctx.gateway.create(action, Order(1, self._gain), self._on_wait)
             world.made(eni, ctx.now())
+            ctx.metrics.made(eni.subnet_id, len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes))
             if action.token in self._node.tickets:
                 ctx.book.settle(self._node.tickets[action.token], ctx.now())
         elif isinstance(action, AttachInterface):
@@ -191,8 +197,9 @@ class _Saga:
     def _deleted(self, action: DeleteInterface) -> None:
         eni = self._ctx.world.get(action.eni_id)
         if eni is not None:
-            held = 1 + len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes)
-            self._ctx.book.credit(eni.subnet_id, held, self._ctx.now())
+            held = len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes)
+            self._ctx.book.credit(eni.subnet_id, 1 + held, self._ctx.now())
+            self._ctx.metrics.deleted(eni.subnet_id, held)
         self._ctx.world.deleted(action.eni_id, self._ctx.now())
         self._ctx.metrics.undone.inc()
         if self._saga.refused is None:

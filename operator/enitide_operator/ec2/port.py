@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from enitide_api.errors import EC2_CODES, EC2Error, EC2IndexOccupied, ec2_error
+from enitide_ipam.addresses import PREFIX_SIZE
 from enitide_ipam.limits import InstanceLimits
 from enitide_ipam.model import (
     TAG_CLUSTER,
@@ -122,6 +123,11 @@ class Assigned:
 
     addresses: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
+
+    @property
+    def pods(self) -> int:
+        """Addresses for pods: a /28 is 16."""
+        return len(self.addresses) + PREFIX_SIZE * len(self.prefixes)
 
 
 @dataclass(frozen=True, slots=True)
