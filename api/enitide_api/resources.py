@@ -1,4 +1,4 @@
-"""ENINode and ENIClass as Python sees them: msgspec structs, decoded straight from the API server's bytes.
+"""Our resources as Python sees them: msgspec structs, decoded straight from the API server's bytes.
 
 The schema that the API server enforces is in `crds.py`; a test holds both equal. Each field of an ENINode has one
 writer: `spec` the node's agent, `status` the operator. Structs tolerate unknown keys on reading (a newer peer may
@@ -16,6 +16,7 @@ GROUP = "enitide.io"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 DEFAULT_CLASS = "default"
+BATCH_SIZE = 50  # records in one EndpointBatch
 
 T = TypeVar("T")
 
@@ -261,6 +262,78 @@ class ENIClass(Struct, frozen=True, kw_only=True):
     metadata: Metadata = Metadata()
     spec: ENIClassSpec = ENIClassSpec()
     status: ENIClassStatus = ENIClassStatus()
+
+
+# --- SecurityIdentity and EndpointBatch: written by the operator only ----------------------------------------------
+
+
+class NamedPort(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """A container port that some policy names."""
+
+    name: str
+    protocol: str = "TCP"
+    number: int
+
+
+class SecurityIdentitySpec(Struct, frozen=True, kw_only=True):
+    """A 32-bit identity number and the relevant labels it stands for; `IdentityLabels` of `enitide_policy.labels`.
+
+    It never changes: other labels are another object. The object's name follows from the labels.
+    """
+
+    id: int
+    namespace: str
+    service_account: str = ""
+    pod_labels: dict[str, str] = {}
+    namespace_labels: dict[str, str] = {}
+    ports: tuple[NamedPort, ...] = ()
+
+
+class SecurityIdentityStatus(Struct, frozen=True, kw_only=True):
+    """`retired`: since when (RFC 3339) nothing uses it; empty: it is in force.
+
+    A retired identity keeps its number from being given to other labels until every node has forgotten it.
+    """
+
+    retired: str = ""
+
+
+class SecurityIdentity(Struct, frozen=True, kw_only=True):
+    """One per distinct set of relevant labels, cluster-scoped."""
+
+    api_version: str = API_VERSION
+    kind: str = "SecurityIdentity"
+    metadata: Metadata = Metadata()
+    spec: SecurityIdentitySpec
+    status: SecurityIdentityStatus = SecurityIdentityStatus()
+
+
+class BatchEndpoint(Struct, frozen=True, kw_only=True):
+    """Whose addresses these are, as of `revision`: of two records for one address the higher revision holds.
+
+    `identity` 0: nobody's any more. `pod_uid` is empty for the addresses of a node.
+    """
+
+    addresses: tuple[str, ...]
+    pod_uid: str = msgspec.field(name="podUID", default="")
+    identity: int = 0
+    node: str = ""
+    revision: int
+
+
+class EndpointBatchSpec(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """At most 50 records."""
+
+    endpoints: tuple[BatchEndpoint, ...] = ()
+
+
+class EndpointBatch(Struct, frozen=True, kw_only=True):
+    """Endpoints of the cluster for all agents; which object holds which record means nothing."""
+
+    api_version: str = API_VERSION
+    kind: str = "EndpointBatch"
+    metadata: Metadata = Metadata()
+    spec: EndpointBatchSpec = EndpointBatchSpec()
 
 
 def decode(raw: bytes, kind: type[T]) -> T:

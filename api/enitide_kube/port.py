@@ -38,6 +38,36 @@ EVENT = Kind("events.k8s.io", "v1", "Event", "events", namespaced=True)
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", namespaced=True)
 ENINODE = Kind("enitide.io", "v1alpha1", "ENINode", "eninodes", namespaced=False)
 ENICLASS = Kind("enitide.io", "v1alpha1", "ENIClass", "eniclasses", namespaced=False)
+SECURITYIDENTITY = Kind("enitide.io", "v1alpha1", "SecurityIdentity", "securityidentities", namespaced=False)
+ENDPOINTBATCH = Kind("enitide.io", "v1alpha1", "EndpointBatch", "endpointbatches", namespaced=False)
+NETWORKPOLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", namespaced=True)
+CLUSTERNETWORKPOLICY = Kind(
+    "policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy", "clusternetworkpolicies", namespaced=False
+)
+ADMINNETWORKPOLICY = Kind(
+    "policy.networking.k8s.io", "v1alpha1", "AdminNetworkPolicy", "adminnetworkpolicies", namespaced=False
+)
+BASELINEADMINNETWORKPOLICY = Kind(
+    "policy.networking.k8s.io",
+    "v1alpha1",
+    "BaselineAdminNetworkPolicy",
+    "baselineadminnetworkpolicies",
+    namespaced=False,
+)
+CILIUMNETWORKPOLICY = Kind("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies", namespaced=True)
+CILIUMCLUSTERWIDENETWORKPOLICY = Kind(
+    "cilium.io", "v2", "CiliumClusterwideNetworkPolicy", "ciliumclusterwidenetworkpolicies", namespaced=False
+)
+POLICIES = (
+    NETWORKPOLICY,
+    CLUSTERNETWORKPOLICY,
+    ADMINNETWORKPOLICY,
+    BASELINEADMINNETWORKPOLICY,
+    CILIUMNETWORKPOLICY,
+    CILIUMCLUSTERWIDENETWORKPOLICY,
+)
+SERVICE = Kind("", "v1", "Service", "services", namespaced=True)
+ENDPOINTSLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", namespaced=True)
 CRD = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 
 

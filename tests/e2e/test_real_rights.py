@@ -34,6 +34,15 @@ def access(verb, resource, group="", *, subresource="", name="", namespace=""):
 ENITIDE = "enitide.io"
 LEASES = ("leases", "coordination.k8s.io")
 EVENTS = ("events", "events.k8s.io")
+IDENTITIES = ("securityidentities", "endpointbatches")
+POLICIES = [
+    ("networkpolicies", "networking.k8s.io"),
+    ("clusternetworkpolicies", "policy.networking.k8s.io"),
+    ("adminnetworkpolicies", "policy.networking.k8s.io"),
+    ("baselineadminnetworkpolicies", "policy.networking.k8s.io"),
+    ("ciliumnetworkpolicies", "cilium.io"),
+    ("ciliumclusterwidenetworkpolicies", "cilium.io"),
+]
 
 OPERATOR_MAY = [
     *(access(verb, "nodes") for verb in ("get", "list", "watch")),
@@ -43,6 +52,10 @@ OPERATOR_MAY = [
     *(access(verb, *EVENTS, namespace="default") for verb in ("create", "patch")),
     access("create", *LEASES, namespace="kube-system"),
     *(access(verb, *LEASES, namespace="kube-system", name="enitide-operator") for verb in ("get", "patch")),
+    *(access(verb, "namespaces") for verb in ("list", "watch")),
+    *(access(verb, *kind) for verb in ("list", "watch") for kind in POLICIES),
+    *(access(verb, kind, ENITIDE) for verb in ("list", "watch", "create", "patch", "delete") for kind in IDENTITIES),
+    access("patch", "securityidentities", ENITIDE, subresource="status"),
 ]
 OPERATOR_MAY_NOT = [
     *(access(verb, "eninodes", ENITIDE) for verb in ("create", "update", "patch", "delete")),
@@ -57,14 +70,26 @@ OPERATOR_MAY_NOT = [
     access("create", *LEASES, namespace="default"),
     access("patch", "clusterroles", "rbac.authorization.k8s.io"),
     access("impersonate", "users"),
+    *(access(verb, *kind) for verb in ("create", "patch", "delete") for kind in POLICIES),
 ]
 AGENT_MAY = [
     access("get", "nodes"),
     *(access(verb, "pods") for verb in ("list", "watch")),
     *(access(verb, "eninodes", ENITIDE) for verb in ("get", "list", "watch", "create", "patch")),
+    *(access(verb, kind, ENITIDE) for verb in ("list", "watch") for kind in IDENTITIES),
+    *(access(verb, kind) for verb in ("list", "watch") for kind in ("namespaces", "services")),
+    *(access(verb, "endpointslices", "discovery.k8s.io") for verb in ("list", "watch")),
+    *(access(verb, *kind) for verb in ("list", "watch") for kind in POLICIES),
     *(access(verb, *EVENTS, namespace="default") for verb in ("create", "patch")),
 ]
 AGENT_MAY_NOT = [
+    *(
+        access(verb, kind, ENITIDE)
+        for verb in ("create", "update", "patch", "delete", "deletecollection")
+        for kind in IDENTITIES
+    ),
+    access("patch", "securityidentities", ENITIDE, subresource="status"),
+    *(access(verb, *kind) for verb in ("create", "patch", "delete") for kind in POLICIES),
     access("patch", "eninodes", ENITIDE, subresource="status"),
     *(access(verb, "eninodes", ENITIDE) for verb in ("delete", "update", "deletecollection")),
     *(access(verb, "eniclasses", ENITIDE) for verb in ("create", "patch", "delete")),

@@ -89,7 +89,18 @@ def test_only_the_operator_writes_status_and_only_agents_write_spec():
     assert writers.pop("eninodes/status") == {"enitide-operator"}
     assert writers.pop("eniclasses/status") == {"enitide-operator"}
     assert writers.pop("eninodes") == {"enitide-agent"}
+    for resource in ("securityidentities", "securityidentities/status", "endpointbatches"):
+        assert writers.pop(resource) == {"enitide-operator"}
     assert writers in ({}, {"eniclasses": {"enitide-operator"}})
+
+
+def test_nobody_but_the_operator_may_write_who_is_who():
+    policy = find(rendered("default"), "ValidatingAdmissionPolicy", "enitide-identities")["spec"]
+    (rule,) = policy["matchConstraints"]["resourceRules"]
+    assert set(rule["resources"]) == {"securityidentities", "securityidentities/status", "endpointbatches"}
+    assert set(rule["operations"]) == {"CREATE", "UPDATE", "DELETE"}
+    (validation,) = policy["validations"]
+    assert validation["expression"].endswith('== "system:serviceaccount:kube-system:enitide-operator"')
 
 
 def test_the_operator_is_not_root_and_the_agent_is_not_privileged():

@@ -1,4 +1,4 @@
-"""ENINode and ENIClass as the API server enforces them: what people are told, and the hand-over's compare-and-swap."""
+"""Our resources as the API server enforces them: what people are told, and the hand-over's compare-and-swap."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from support.kube_contract import decoded
 
 from enitide_api.crds import definitions
 from enitide_api.errors import KubeConflict, KubeExists, KubeInvalid, KubeNotFound
-from enitide_kube.port import CRD, ENICLASS, ENINODE
+from enitide_kube.port import CRD, ENDPOINTBATCH, ENICLASS, ENINODE, SECURITYIDENTITY
 
 pytestmark = pytest.mark.kube
 
@@ -21,7 +21,7 @@ async def ours(kube):
         except KubeExists:
             await kube.patch(CRD, definition["metadata"]["name"], {"spec": definition["spec"]})
     async with asyncio.timeout(20):
-        for kind in (ENICLASS, ENINODE):
+        for kind in (ENICLASS, ENINODE, SECURITYIDENTITY, ENDPOINTBATCH):
             while True:
                 try:
                     await kube.list(kind)
@@ -80,3 +80,32 @@ async def test_unpublishing_is_refused_once_the_agent_has_written_meanwhile(kube
     with pytest.raises(KubeConflict):
         await kube.patch(ENINODE, name, unpublish, subresource="status")
     assert "status" not in decoded(await kube.get(ENINODE, name))
+
+
+async def test_an_identity_never_changes_what_it_stands_for(kube, ours, name, cleanup):
+    head = {"apiVersion": SECURITYIDENTITY.api_version, "kind": SECURITYIDENTITY.kind, "metadata": {"name": name}}
+    await kube.create(SECURITYIDENTITY, head | {"spec": {"id": 300, "namespace": "d", "podLabels": {"app": "web"}}})
+    cleanup(SECURITYIDENTITY, name)
+    for change in ({"id": 301}, {"podLabels": {"app": "db"}}, {"serviceAccount": "root"}):
+        with pytest.raises(KubeInvalid, match="the operator makes another SecurityIdentity"):
+            await kube.patch(SECURITYIDENTITY, name, {"spec": change})
+    retired = await kube.patch(
+        SECURITYIDENTITY, name, {"status": {"retired": "2026-01-01T00:00:00Z"}}, subresource="status"
+    )
+    assert decoded(retired)["status"] == {"retired": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize("number", [0, 255, 1 << 31])
+async def test_an_identity_number_lies_inside_its_layout(kube, ours, name, number):
+    head = {"apiVersion": SECURITYIDENTITY.api_version, "kind": SECURITYIDENTITY.kind, "metadata": {"name": name}}
+    with pytest.raises(KubeInvalid, match=r"spec\.id"):
+        await kube.create(SECURITYIDENTITY, head | {"spec": {"id": number, "namespace": "d"}})
+
+
+async def test_a_batch_holds_fifty_endpoints_and_not_one_more(kube, ours, name, cleanup):
+    head = {"apiVersion": ENDPOINTBATCH.api_version, "kind": ENDPOINTBATCH.kind, "metadata": {"name": name}}
+    records = [{"addresses": [f"10.0.0.{i}"], "identity": 300, "revision": i} for i in range(51)]
+    await kube.create(ENDPOINTBATCH, head | {"spec": {"endpoints": records[:50]}})
+    cleanup(ENDPOINTBATCH, name)
+    with pytest.raises(KubeInvalid, match=r"spec\.endpoints"):
+        await kube.patch(ENDPOINTBATCH, name, {"spec": {"endpoints": records}})

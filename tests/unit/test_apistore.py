@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from support.virtual_loop import run_virtual, virtual_loop
 
 from enitide_api.errors import KubeGone, KubeInvalid, KubeNotFound
-from enitide_kube.port import EVENT, LEASE, NAMESPACE, NODE, POD, Kind
+from enitide_kube.port import ENDPOINTSLICE, EVENT, LEASE, NAMESPACE, NODE, POD, Kind
 from enitide_lab.apistore import Store, StoreKube, patches, selectors
-from enitide_lab.apistore.builtin import CORE_EVENT, ENDPOINT_SLICE
+from enitide_lab.apistore.builtin import CORE_EVENT
 from enitide_lab.apistore.jsonpath import find
 from enitide_lab.apistore.refusal import Refusal
 from enitide_lab.apistore.schema import MISSING, Schema, SchemaError
@@ -304,7 +304,7 @@ def test_a_kind_that_nobody_serves_is_not_found_and_an_unknown_top_level_key_is_
             await kube.list(Kind("nobody.io", "v1", "None", "nones", namespaced=False))
         body = {"metadata": {"name": "e"}, "addressType": "IPv4", "endpoints": [], "porst": []}
         with pytest.raises(KubeInvalid, match="porst"):
-            await kube.create(ENDPOINT_SLICE, body, namespace="default")
+            await kube.create(ENDPOINTSLICE, body, namespace="default")
 
     run_virtual(main())
 

@@ -11,7 +11,16 @@ from enitide_api import errors
 from enitide_api.commands import COMMANDS
 from enitide_api.crds import definitions
 from enitide_api.reasons import DROP_TEXT, Drop, Reason
-from enitide_api.resources import ENIClass, ENINode, ENINodeSpec, Interface, builtins, decode
+from enitide_api.resources import (
+    EndpointBatch,
+    ENIClass,
+    ENINode,
+    ENINodeSpec,
+    Interface,
+    SecurityIdentity,
+    builtins,
+    decode,
+)
 from enitide_ipam.limits import known_types, limits_for
 
 pytestmark = pytest.mark.unit
@@ -35,12 +44,18 @@ def compare(struct, schema, where):
 
 @pytest.mark.parametrize(
     ("file", "struct"),
-    [("enitide.io_eninodes.yaml", ENINode), ("enitide.io_eniclasses.yaml", ENIClass)],
+    [
+        ("enitide.io_eninodes.yaml", ENINode),
+        ("enitide.io_eniclasses.yaml", ENIClass),
+        ("enitide.io_securityidentities.yaml", SecurityIdentity),
+        ("enitide.io_endpointbatches.yaml", EndpointBatch),
+    ],
 )
 def test_every_field_of_a_struct_stands_in_its_schema_and_the_other_way_round(file, struct):
     schema = schema_of(file)
     fields = {f.encode_name: f.type for f in msgspec.structs.fields(struct)}
-    for part in ("spec", "status"):
+    assert set(schema["properties"]) == set(fields)
+    for part in {"spec", "status"} & set(fields):
         compare(fields[part], schema["properties"][part], part)
 
 

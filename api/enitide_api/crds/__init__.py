@@ -1,4 +1,4 @@
-"""The CustomResourceDefinitions: what the API server enforces of ENINode and ENIClass.
+"""The CustomResourceDefinitions: what the API server enforces of our resources.
 
 `make generate` writes the manifests into the chart; a test holds schema and structs equal.
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 from enitide_api.crds.eniclass import eniclass_schema
 from enitide_api.crds.eninode import ENINODE_SCHEMA
+from enitide_api.crds.identity import BATCH_SCHEMA, IDENTITY_SCHEMA
 from enitide_api.crds.shapes import Schema
 from enitide_api.resources import GROUP, VERSION
 
@@ -48,8 +49,25 @@ _CLASS_COLUMNS = [
     _AGE,
 ]
 
+_IDENTITY_COLUMNS = [
+    _column("ID", "integer", ".spec.id"),
+    _column("Namespace", "string", ".spec.namespace"),
+    _column("Labels", "string", ".spec.podLabels"),
+    _column("Retired", "string", ".status.retired"),
+    _column("NamespaceLabels", "string", ".spec.namespaceLabels", 1),
+    _column("ServiceAccount", "string", ".spec.serviceAccount", 1),
+    _AGE,
+]
+
+_BATCH_COLUMNS = [
+    _column("Nodes", "string", ".spec.endpoints[*].node", 1),
+    _column("Identities", "string", ".spec.endpoints[*].identity", 1),
+    _AGE,
+]
+
 
 def _definition(kind: str, plural: str, short: str, schema: Schema, columns: list[dict[str, Any]]) -> Schema:
+    subresources: dict[str, Any] = {"subresources": {"status": {}}} if "status" in schema["properties"] else {}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -70,7 +88,7 @@ def _definition(kind: str, plural: str, short: str, schema: Schema, columns: lis
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
+                    **subresources,
                     "additionalPrinterColumns": columns,
                     "schema": {"openAPIV3Schema": schema},
                 }
@@ -84,4 +102,10 @@ def definitions() -> dict[str, Schema]:
     return {
         "enitide.io_eninodes.yaml": _definition("ENINode", "eninodes", "en", ENINODE_SCHEMA, _NODE_COLUMNS),
         "enitide.io_eniclasses.yaml": _definition("ENIClass", "eniclasses", "ecl", eniclass_schema(), _CLASS_COLUMNS),
+        "enitide.io_securityidentities.yaml": _definition(
+            "SecurityIdentity", "securityidentities", "sid", IDENTITY_SCHEMA, _IDENTITY_COLUMNS
+        ),
+        "enitide.io_endpointbatches.yaml": _definition(
+            "EndpointBatch", "endpointbatches", "epb", BATCH_SCHEMA, _BATCH_COLUMNS
+        ),
     }

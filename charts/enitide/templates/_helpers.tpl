@@ -41,3 +41,16 @@ httpGet:
   host: {{ regexReplaceAll ":[0-9]+$" .address "" | quote }}
   port: {{ regexFind "[0-9]+$" .address }}
 {{- end }}
+
+{{/* Reading policies of every kind; those whose CustomResourceDefinition is absent are waited for. */}}
+{{- define "enitide.policyRules" -}}
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [list, watch]
+- apiGroups: [policy.networking.k8s.io]
+  resources: [clusternetworkpolicies, adminnetworkpolicies, baselineadminnetworkpolicies]
+  verbs: [list, watch]
+- apiGroups: [cilium.io]
+  resources: [ciliumnetworkpolicies, ciliumclusterwidenetworkpolicies]
+  verbs: [list, watch]
+{{- end }}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from enitide_kube.port import EVENT, LEASE, NAMESPACE, NODE, POD, Kind
+from enitide_kube.port import ENDPOINTSLICE, EVENT, LEASE, NAMESPACE, NETWORKPOLICY, NODE, POD, SERVICE, Kind
 from enitide_lab.apistore.schema import Schema
 from enitide_lab.apistore.types import AGE, Column, ResourceType
 
@@ -17,8 +17,6 @@ CORE_EVENT = Kind("", "v1", "Event", "events", namespaced=True)
 SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True)
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", namespaced=True)
 SECRET = Kind("", "v1", "Secret", "secrets", namespaced=True)
-SERVICE = Kind("", "v1", "Service", "services", namespaced=True)
-ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", namespaced=True)
 
 _ANY: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
 _OPEN: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -77,6 +75,16 @@ _NODE_SPEC = {
         "taints": {"type": "array", "items": _TAINT},
         "configSource": _OPEN,
         "externalID": _STRING,
+    },
+}
+_NETWORK_POLICY_SPEC = {
+    "type": "object",
+    "required": ["podSelector"],
+    "properties": {
+        "podSelector": _OPEN,
+        "policyTypes": {"type": "array", "items": {"type": "string", "enum": ["Ingress", "Egress"]}},
+        "ingress": _LIST,
+        "egress": _LIST,
     },
 }
 _LEASE_SPEC = {
@@ -227,7 +235,12 @@ def builtin_types() -> tuple[ResourceType, ...]:
             strategic=True, columns=(Column("Cluster-IP", "string", ".spec.clusterIP"), AGE),
         ),
         ResourceType(
-            ENDPOINT_SLICE, _schema({"addressType": _STRING, "endpoints": _LIST, "ports": _LIST}, ("addressType",)),
+            ENDPOINTSLICE, _schema({"addressType": _STRING, "endpoints": _LIST, "ports": _LIST}, ("addressType",)),
             "endpointslice", strategic=True,
+        ),
+        ResourceType(
+            NETWORKPOLICY, _schema({"spec": _NETWORK_POLICY_SPEC}), "networkpolicy", ("netpol",),
+            counts_generation=True, strategic=True,
+            columns=(Column("Pod-Selector", "string", ".spec.podSelector"), AGE),
         ),
     )  # fmt: skip
