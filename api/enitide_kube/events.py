@@ -1,7 +1,9 @@
 """Kubernetes Events (events.k8s.io/v1) for people: what happened to an object, why, and what we did.
 
 Recording never blocks and never raises; writing happens in `run()`. Repeats of one reason on one object fold into one
-Event with a growing series, written at most once a minute: 1,000 throttled calls are one Event, not 1,000 writes.
+Event with a growing series, written after a minute and then every five: 1,000 throttled calls are one
+Event, not 1,000 writes. A
+trouble of many objects at once is written at a bounded rate, in the order in which it happened.
 An Event that cannot be written is logged and counted under its reason, never retried: Events are news, not state.
 """
 
@@ -19,9 +21,12 @@ from enitide_api.errors import KubeError, KubeNotFound
 from enitide_api.logging import get_logger
 from enitide_kube.port import EVENT, Kind, KubePort
 
-SERIES_INTERVAL_S = 60.0  # between two writes of one series
+SERIES_INTERVAL_S = 60.0  # between the first two writes of one series
+SERIES_LATER_S = 300.0  # and between the next ones: what goes on happening is no news
 SERIES_END_S = 360.0  # silence after which the next occurrence is a new Event, as the API's own clients do it
-MAX_SERIES = 2048  # objects x reasons remembered at once
+MAX_SERIES = 16384  # objects x reasons remembered at once: what 5,000 nodes have to say, at about 1 KB each
+PER_S = 20.0  # writes a second in the long run: Events are never the load of a cluster in trouble
+BURST = 200  # at once
 NOTE_MAX = 1024  # the API refuses longer notes
 
 EventType = Literal["Normal", "Warning"]
@@ -85,6 +90,7 @@ class EventRecorder:
         self._on_failed = on_failed
         self._series: OrderedDict[tuple[object, ...], _Series] = OrderedDict()
         self._wake = asyncio.Event()
+        self._tokens, self._tokens_s = float(BURST), 0.0
         self.failed: Counter[str] = Counter()
         self.written = 0
         self.forgotten = 0
@@ -107,6 +113,8 @@ class EventRecorder:
         while len(self._series) > MAX_SERIES:
             _, old = self._series.popitem(last=False)
             self.forgotten += old.count - old.written
+            if old.count > old.written:
+                self._on_failed("Forgotten")
         self._wake.set()
 
     async def run(self) -> None:
@@ -115,6 +123,7 @@ class EventRecorder:
         while True:
             self._wake.clear()
             for series in [s for s in self._series.values() if s.count > s.written and s.due_s <= loop.time()]:
+                await self._pace()
                 await self._write(series)
             self._expire(loop.time())
             due = [s.due_s for s in self._series.values() if s.count > s.written]
@@ -124,6 +133,15 @@ class EventRecorder:
             except TimeoutError:
                 continue
 
+    async def _pace(self) -> None:
+        """Return when one more write is due by `PER_S` and `BURST`."""
+        loop = asyncio.get_running_loop()
+        self._tokens = min(BURST, self._tokens + (loop.time() - self._tokens_s) * PER_S)
+        self._tokens_s = loop.time()
+        self._tokens -= 1.0
+        if self._tokens < 0.0:
+            await asyncio.sleep(-self._tokens / PER_S)
+
     def _expire(self, loop_s: float) -> None:
         for key, series in tuple(self._series.items()):
             if loop_s - series.last_s >= SERIES_END_S and series.count == series.written:
@@ -131,7 +149,8 @@ class EventRecorder:
 
     async def _write(self, series: _Series) -> None:
         count = series.count
-        series.due_s = asyncio.get_running_loop().time() + SERIES_INTERVAL_S
+        wait_s = SERIES_LATER_S if series.written else SERIES_INTERVAL_S
+        series.due_s = asyncio.get_running_loop().time() + wait_s
         try:
             await self._send(series, count)
             self.written += 1

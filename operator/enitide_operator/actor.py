@@ -22,7 +22,7 @@ from enitide_ipam.stamps import unix
 from enitide_operator.book import Ticket
 from enitide_operator.classes import Governing
 from enitide_operator.context import Context
-from enitide_operator.decision import Facts, Outlook, blocked, mismatch, outlook
+from enitide_operator.decision import Facts, Outlook, blocked, mismatch, outlook, unpublished
 from enitide_operator.executor import Executor
 from enitide_operator.news import News
 from enitide_operator.node_state import NodeState
@@ -124,13 +124,13 @@ class Actor:
         snapshot = self._snapshot(governing)
         view = blocked(snapshot, state.resource.status, why, ctx.now()) if why else self._decide(snapshot)
         ctx.metrics.pass_seconds.observe(asyncio.get_running_loop().time() - began_s)
-        state.summarise(view.summary, ctx.now())
+        state.summarise(unpublished(view, self._publisher.stuck()).summary, ctx.now())
         state.excess_since = view.excess_since
         self._look_at = _earliest(self._next_look(view), self._taint(governing, view))
         if self._quiet(view):
             return
-        self._news.tell(view.plan)
         await self._publish(view)
+        self._tell(view)
         if why is None:
             await self._release()
 
@@ -278,6 +278,14 @@ class Actor:
         if self._quiet(view):
             moments.append(state.first_seen_at + QUIET_S)
         return _earliest(*moments)
+
+    def _tell(self, view: Outlook) -> None:
+        """Once it is known whether the status could be written: a node whose status stands still waits for that."""
+        told = unpublished(view, self._publisher.stuck())
+        self.state.summarise(told.summary, self._ctx.now())
+        self._news.tell(told)
+        retry_at = self.state.troubles.next_at(self._ctx.now())
+        self._look_at = _earliest(self._look_at, self._news.look_again_at(), retry_at)
 
     def _taint(self, governing: Governing, view: Outlook) -> float | None:
         return self._tainter.see(view.summary.to_give, governing.spec.pool.pre_allocate)

@@ -66,6 +66,14 @@ def explained(plan: Plan, state: Tide | None, trouble: Trouble | None) -> Plan:
     return replace(plan, wait=trouble.reason, message=trouble.message)
 
 
+def unpublished(view: Outlook, stuck: Trouble | None) -> Outlook:
+    """What people are told where the status cannot be written: that, unless the node waits for something of its own."""
+    if stuck is None or view.plan.wait not in _VAGUE:
+        return view
+    plan = replace(view.plan, wait=stuck.reason, message=f"the status cannot be written: {stuck.message}")
+    return replace(view, plan=plan, summary=replace(view.summary, wait=stuck.reason))
+
+
 def tide_of(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> Tide | None:
     """Marks and capacity; None while limits or ENIs are unknown."""
     if snapshot.limits is None or snapshot.enis_asked_at is None:

@@ -17,9 +17,11 @@ from enitide_kube.backoff import Backoff
 from enitide_kube.port import ENINODE
 from enitide_operator.context import FIELD_MANAGER, Context
 from enitide_operator.node_state import NodeState
+from enitide_operator.trouble import Trouble
 
 _log = get_logger(__name__)
 _KEY = ("Publish", "")
+LASTING = 2
 _CONTENDED = Backoff(base_s=0.05, cap_s=2.0)
 
 
@@ -35,6 +37,11 @@ class Publisher:
     def held(self) -> bool:
         """Whether the API server refused or was away so recently that it is too early to try again."""
         return self._state.troubles.holds(_KEY, self._ctx.now())
+
+    def stuck(self) -> Trouble | None:
+        """What keeps the status from being written, once it is no passing failure."""
+        trouble = self._state.troubles.of(_KEY)
+        return trouble if trouble is not None and trouble.failures >= LASTING else None
 
     async def write(self, wanted: ENINodeStatus) -> bool:
         """Whether the API server now holds `wanted`. False: decide anew (later, where `held`)."""

@@ -203,8 +203,12 @@ class _Saga:
         self._ctx.world.deleted(action.eni_id, self._ctx.now())
         self._ctx.metrics.undone.inc()
         if self._saga.refused is None:
-            # undone is undone: the order must not be sent again
+            # undone is undone: the order must not be sent again, nor another one like it at once
             self._saga = replace(self._saga, refused=Reason.INDEX_OCCUPIED)
+            if self._saga.bad_indexes:
+                card = self._saga.intent.card
+                full = EC2IndexOccupied(f"EC2 takes no ENI at any free device index of card {card}")
+                self._node.troubles.failed(self._key, full, self._ctx.now(), self._ctx.rng)
 
     async def _refused(self, action: Action, error: EC2Error) -> None:
         """What the refusal of one step means for the saga."""

@@ -86,6 +86,10 @@ class Troubles:
         trouble = self._by_key.get(key)
         return trouble is not None and trouble.until is not None and now < trouble.until
 
+    def of(self, key: Key) -> Trouble | None:
+        """What is wrong with this."""
+        return self._by_key.get(key)
+
     def next_at(self, now: float) -> float | None:
         """When the next hold ends."""
         return min((t.until for t in self._by_key.values() if t.until is not None and t.until > now), default=None)
