@@ -40,6 +40,9 @@ class Reason(StrEnum):
     EC2_REFUSED = "Refused"  # EC2 says the request is wrong; repeating it will not help
     INDEX_OCCUPIED = "IndexOccupied"
     LIMIT_EXCEEDED = "LimitExceeded"  # EC2's limit is below what we computed
+    # the operator's own conditions
+    NO_CLUSTER_NAME = "NoClusterName"  # without a name no ENI can be told to be ours: the leak sweep is off
+    LEAKS_SWEPT = "LeaksSwept"  # the last look for leaked ENIs went well
     # agent and hand-over
     AGENT_SILENT = "AgentSilent"
     NOT_RECONCILED = "NotReconciled"  # the agent has not yet brought up what is published

@@ -119,6 +119,8 @@ class OperatorSettings(CommonSettings):
     """How often subnets, security groups and route tables are read again without a cause."""
     drift_interval: Duration = Field(default=600.0, ge=60)
     """How often each node's ENIs are read again without a cause; spread evenly over the nodes."""
+    sweep_interval: Duration = Field(default=300.0, ge=60)
+    """How often leaked ENIs and ENINodes of instances that are gone are looked for."""
     report_interval: Duration = Field(default=30.0, ge=1)
     """Base of the agents' report interval; multiplied by ln(1 + nodes)."""
     taint_nodes: bool = False

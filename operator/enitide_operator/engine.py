@@ -13,17 +13,18 @@ from typing import TypeVar
 
 from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
-from enitide_api.resources import ENIClass, ENINode, decode
+from enitide_api.resources import Condition, ENIClass, ENINode, decode
 from enitide_api.settings import OperatorSettings
 from enitide_ipam.limits import InstanceLimits, limits_for
 from enitide_ipam.model import PlanSettings
-from enitide_kube.events import EventRecorder
+from enitide_kube.events import EventRecorder, ObjectRef
 from enitide_kube.objects import HasMeta, Node, decode_node
-from enitide_kube.port import ENICLASS, ENINODE, NODE, POD, Kind, KubePort
+from enitide_kube.port import ENICLASS, ENINODE, LEASE, NODE, POD, Kind, KubePort
 from enitide_kube.reflector import OnChange, Reflector
 from enitide_operator.book import Book
 from enitide_operator.class_status import ClassReporter, ClassView
 from enitide_operator.classes import ClassBook
+from enitide_operator.conditions import SWEEP, OperatorConditions
 from enitide_operator.context import Context
 from enitide_operator.discovery import Discovery
 from enitide_operator.ec2.budget import Budget, Size
@@ -84,6 +85,10 @@ class Engine:
         self.events = EventRecorder(
             kube, "enitide.io/operator", identity, rng=rng, on_failed=lambda why: metrics.events_lost.labels(why).inc()
         )
+        lease = ObjectRef(LEASE, settings.lease_name, settings.lease_namespace)
+        self._conditions = OperatorConditions(
+            kube, lease, self.events, gauge=metrics.condition, now=now, leading=lambda: self._fleet is not None
+        )
         self.classes = ClassBook()
         self.pods = BoundPods(self._on_pods)
         self.class_reporter = ClassReporter(kube, metrics, rng, now)
@@ -103,6 +108,7 @@ class Engine:
             for reflector in (self._eninodes, self._nodes, self._pods, self._classes):
                 group.create_task(reflector.run(), name=f"watch {reflector.kind.kind}")
             group.create_task(self.events.run(), name="events")
+            group.create_task(self._conditions.run(), name="conditions")
             group.create_task(self.class_reporter.run(self._class_view), name="classes")
 
     async def synced(self) -> None:
@@ -126,9 +132,13 @@ class Engine:
         term = Term(may_mutate)
         self._gate.current = term
         self._ctx = self._context(term)
-        self._fleet = Fleet(self._ctx)
+        self._fleet = Fleet(self._ctx, self._conditions)
         self._metrics.leader.set(1)
         _log.info("leading", nodes=len(self._eninodes.store))
+        if not self._settings.cluster_name:
+            sentence = "no cluster name: leaked ENIs are not looked for; start the operator with --cluster-name"
+            self._conditions.tell(SWEEP, Reason.NO_CLUSTER_NAME, sentence, ok=False)
+        self._conditions.write()
         self._fleet.start(self._eninodes.store.values())
 
     def follow(self) -> None:
@@ -157,6 +167,11 @@ class Engine:
         await self._gateway.idle()
         self.follow()
 
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What the operator says of itself, as it last led."""
+        return self._conditions.all
+
     def state(self) -> FleetState:
         """Of all nodes; all zero but their number while following."""
         return self._fleet.state() if self._fleet is not None else FleetState(nodes=len(self._eninodes.store))
@@ -166,7 +181,8 @@ class Engine:
         ctx = self._ctx
         subnets = ctx.book.gauges(ctx.now()) if ctx is not None else ()
         ages = ctx.discovery.ages() if ctx is not None else {}
-        return Seen(self.state(), self._budget.states(), subnets, ages)
+        leaked = self._fleet.leaked if self._fleet is not None else None
+        return Seen(self.state(), self._budget.states(), subnets, ages, leaked)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

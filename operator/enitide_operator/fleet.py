@@ -13,12 +13,16 @@ from typing import Any
 from enitide_api.errors import KubeError, NotLeading
 from enitide_api.logging import get_logger
 from enitide_api.resources import ENINode
+from enitide_ipam.sweep import Known
 from enitide_kube.objects import Node, instance_of
 from enitide_operator.actor import Actor
+from enitide_operator.conditions import OperatorConditions
 from enitide_operator.context import Context
 from enitide_operator.fleet_state import fleet_state
 from enitide_operator.gauges import FleetState
+from enitide_operator.leftovers import Leftovers
 from enitide_operator.node_state import Summary
+from enitide_operator.sweeper import Sweeper
 from enitide_operator.tainting import bring
 from enitide_operator.taints import is_tainted
 
@@ -31,8 +35,10 @@ SLICE_NODES = 100  # nodes per drift slice: one call of at most 200 instances
 class Fleet:
     """The nodes' actors, by name."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, conditions: OperatorConditions) -> None:
         self._ctx = ctx
+        self._sweeper = Sweeper(ctx, self._known, conditions) if ctx.plan_settings.cluster_name else None
+        self._leftovers = Leftovers(ctx, self._resource)
         self._actors: dict[str, Actor] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._to_look: dict[str, None] = {}  # nodes that a change of class concerns, in turn
@@ -40,10 +46,13 @@ class Fleet:
         self._stopped = False
 
     def start(self, resources: Iterable[ENINode]) -> None:
-        """One actor for each ENINode there is, and the drift reading."""
+        """One actor for each ENINode there is, the drift reading, and the two that look for what was left over."""
         for resource in resources:
             self._add(resource)
         self._ctx.tasks.spawn(self._drift(), name="drift")
+        self._ctx.tasks.spawn(self._leftovers.run(), name="leftovers")
+        if self._sweeper is not None:
+            self._ctx.tasks.spawn(self._sweeper.run(), name="sweep")
 
     def stop(self) -> None:
         """No actor decides any more. Calls under way are the context's tasks: drained or cancelled by the caller."""
@@ -70,6 +79,10 @@ class Fleet:
     def on_node(self, name: str, old: Node | None, new: Node | None) -> None:
         """A reflector's callback. Only what decisions rest on wakes the actor: kubelets write Nodes all the time."""
         actor = self._actors.get(name)
+        if new is not None:
+            self._leftovers.adopted(name)
+        elif actor is not None:
+            self._leftovers.orphaned(name)
         if actor is not None and _essence(old) != _essence(new):
             actor.wake()
 
@@ -124,8 +137,26 @@ class Fleet:
         actor = Actor(self._ctx, resource)
         self._actors[name] = actor
         self._runs[name] = self._ctx.actors.spawn(actor.run(), name=f"{name}: actor")
+        if name not in self._ctx.nodes:
+            self._leftovers.orphaned(name)
+
+    @property
+    def leaked(self) -> int | None:
+        """How many leaked ENIs the last look found; None before the first, and where the sweep is off."""
+        return self._sweeper.leaked if self._sweeper is not None else None
+
+    def _resource(self, name: str) -> ENINode | None:
+        actor = self._actors.get(name)
+        return actor.state.resource if actor is not None else None
+
+    def _known(self, names: Iterable[str]) -> Known:
+        """What is written down of ENIs of these nodes: their intents, and sagas at work."""
+        states = [self._actors[name].state for name in names if name in self._actors]
+        pending = {intent.token for state in states for intent in state.resource.status.pending}
+        return Known(tokens=pending.union(*(state.running for state in states)))
 
     def _remove(self, name: str) -> None:
+        self._leftovers.adopted(name)
         actor = self._actors.pop(name, None)
         run = self._runs.pop(name, None)
         if actor is None or run is None:

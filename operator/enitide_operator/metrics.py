@@ -36,6 +36,10 @@ class Metrics:
         self._of_passes()
         self.leader = Gauge(f"{PREFIX}leader", "1 while this process leads", registry=self.registry)
         self.internal_errors = self._counter("internal_errors", "Bugs met and survived; each is in the log")
+        self._conditions = Gauge(
+            f"{PREFIX}condition", "The operator's own conditions: 1 true, 0 false", ["type", "reason"],
+            registry=self.registry,
+        )  # fmt: skip
         self.leader.set(0)
 
     # --- what there is ---------------------------------------------------------------------------------------------
@@ -55,6 +59,7 @@ class Metrics:
         self._released = self._counter("addresses_released", "IPv4 addresses for pods given back to EC2", "subnet")
         self._created = self._counter("interfaces_created", "ENIs made", "subnet")
         self._deleted = self._counter("interfaces_deleted", "ENIs deleted, whatever for", "subnet")
+        self.swept = self._counter("interfaces_swept", "Leaked ENIs that were deleted")
         self.undone = self._counter("interfaces_undone", "ENIs that were made and deleted again, not attached")
         self._allocation = self._seconds(
             "allocation_seconds", "From the order of an action that gains addresses to its outcome, waiting for its "
@@ -108,6 +113,12 @@ class Metrics:
     def waited(self, verb: str, waited_s: float) -> None:
         """One EC2 call got its turn."""
         self._budget_wait.labels(verb).observe(waited_s)
+
+    def condition(self, kind: str, before: str, reason: str, *, ok: bool) -> None:
+        """A condition of the operator is so now; `before`: its last reason."""
+        if before and before != reason:
+            self._conditions.remove(kind, before)
+        self._conditions.labels(kind, reason).set(float(ok))
 
     def wrote(self, kind: str, outcome: str) -> None:
         """One write to the API server."""

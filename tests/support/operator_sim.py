@@ -187,7 +187,7 @@ class Scene:
 
     def operator(self, name: str = "op-1", *, crash_at: tuple[int, str] | None = None, **settings: Any) -> SimOperator:
         """Start one."""
-        return SimOperator(self, name, OperatorSettings(cluster_name="sim", **settings), crash_at)
+        return SimOperator(self, name, OperatorSettings(**({"cluster_name": "sim"} | settings)), crash_at)
 
     async def node(
         self, name: str, instance_type: str = "m5.large", *, provider: str = "", labels: dict[str, str] | None = None

@@ -11,10 +11,11 @@ import click
 import msgspec
 
 from enitide_api.errors import KubeNotFound
-from enitide_api.resources import ENIClass, ENINode, decode
+from enitide_api.resources import Condition, ENIClass, ENINode, decode
 from enitide_kube.client import HttpKube
 from enitide_kube.objects import Node, Pod
 from enitide_kube.port import ENICLASS, ENINODE, LEASE, NODE, POD, Kind, KubePort
+from enitide_operator.conditions import read_annotation
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,7 +23,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One reading. `leader` is the Lease's holder or ''; `renewed` its last renewal (RFC 3339) or ''."""
+    """One reading. `leader` is the Lease's holder or ''; `renewed` its last renewal (RFC 3339) or ''.
+
+    `conditions`: what the operator says of itself.
+    """
 
     nodes: tuple[ENINode, ...]
     classes: tuple[ENIClass, ...]
@@ -30,6 +34,7 @@ class Cluster:
     pods: tuple[Pod, ...]
     leader: str
     renewed: str
+    conditions: tuple[Condition, ...] = ()
 
     def node(self, name: str) -> ENINode:
         """The ENINode of that name, or a usage error that lists close names."""
@@ -60,16 +65,21 @@ class _LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
     renew_time: str | None = None
 
 
+class _LeaseMeta(msgspec.Struct, frozen=True):
+    annotations: dict[str, str] = {}
+
+
 class _Lease(msgspec.Struct, frozen=True):
+    metadata: _LeaseMeta = _LeaseMeta()
     spec: _LeaseSpec = _LeaseSpec()
 
 
-async def read_lease(kube: KubePort, namespace: str, name: str) -> _LeaseSpec:
+async def read_lease(kube: KubePort, namespace: str, name: str) -> _Lease:
     """The leader's Lease; an empty one where there is none."""
     try:
-        return decode(await kube.get(LEASE, name, namespace=namespace), _Lease).spec
+        return decode(await kube.get(LEASE, name, namespace=namespace), _Lease)
     except KubeNotFound:
-        return _LeaseSpec()
+        return _Lease()
 
 
 async def read_cluster(kube: KubePort, *, namespace: str, lease: str, pods: bool) -> Cluster:
@@ -78,8 +88,11 @@ async def read_cluster(kube: KubePort, *, namespace: str, lease: str, pods: bool
     classes = await list_all(kube, ENICLASS, ENIClass)
     kube_nodes = await list_all(kube, NODE, Node)
     held = await list_all(kube, POD, Pod) if pods else ()
-    leader = await read_lease(kube, namespace, lease)
-    return Cluster(nodes, classes, kube_nodes, held, leader.holder_identity or "", leader.renew_time or "")
+    found = await read_lease(kube, namespace, lease)
+    said = read_annotation(found.metadata.annotations)
+    return Cluster(
+        nodes, classes, kube_nodes, held, found.spec.holder_identity or "", found.spec.renew_time or "", said
+    )
 
 
 def cluster_options(function: F) -> F:

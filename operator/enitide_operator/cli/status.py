@@ -10,6 +10,7 @@ import click
 
 from enitide_api.errors import SettingsInvalid
 from enitide_api.output import Column, emit, output_option, paint
+from enitide_api.reasons import Reason
 from enitide_api.resources import seconds
 from enitide_operator.cli.collect import Cluster, cluster_options, read
 from enitide_operator.cli.rows import Row, node_row
@@ -35,7 +36,13 @@ def report(cluster: Cluster, now: datetime) -> Row:
     waiting = [r for r in rows if not r["ready"]]
     absent = sorted(expected - {r["name"] for r in rows})
     leftover = sorted({n.metadata.name for n in cluster.nodes} - expected)
-    checks = [_operator(cluster, now), *_nodes(rows, waiting, absent), _addresses(rows), *_leftover(leftover)]
+    checks = [
+        _operator(cluster, now),
+        *_conditions(cluster),
+        *_nodes(rows, waiting, absent),
+        _addresses(rows),
+        *_leftover(leftover),
+    ]
     return {
         "healthy": all(c["state"] == "ok" for c in checks),
         "leader": cluster.leader or None,
@@ -63,6 +70,16 @@ def _operator(cluster: Cluster, now: datetime) -> Row:
     return _check("operator", age_s < _LEASE_DURATION_S, detail, "kubectl -n kube-system get lease enitide-operator")
 
 
+def _conditions(cluster: Cluster) -> list[Row]:
+    """What the operator says of itself. A sweep that is off by choice is told, and makes nothing unhealthy."""
+    found = []
+    for each in cluster.conditions:
+        healthy = each.status == "True" or each.reason == Reason.NO_CLUSTER_NAME
+        detail = f"{each.reason}: {each.message}"
+        found.append(_check(each.type.lower(), healthy, detail, f"kubectl -n kube-system logs -l {_OPERATOR}"))
+    return found
+
+
 def _nodes(rows: list[Row], waiting: list[Row], absent: list[str]) -> list[Row]:
     checks = [
         _check("nodes", not waiting, f"{len(rows) - len(waiting)} of {len(rows)} ready", "enitide node list -o wide")
@@ -81,7 +98,7 @@ def _leftover(names: list[str]) -> list[Row]:
     if not names:
         return []
     command = f"kubectl delete en {' '.join(names[:5])}"
-    found = _check("leftovers", True, f"{len(names)} ENINodes of Nodes that are gone")
+    found = _check("leftovers", True, f"{len(names)} ENINodes of Nodes that are gone; collected once EC2 says so too")
     return [found | {"next": command}]
 
 

@@ -45,7 +45,9 @@ DOCUMENTED: Mapping[str, Size] = {
 
 
 class Order(NamedTuple):
-    """A caller's place in the queue: lower goes first. `rank`: 0 reads and started work, 1 new work, 2 releases.
+    """A caller's place in the queue: lower goes first.
+
+    `rank`: 0 reads and started work, 1 new work, 2 releases, 3 the leak sweep.
 
     `gain`: addresses this one call brings nearer; within a rank the biggest goes first.
     """
@@ -56,6 +58,7 @@ class Order(NamedTuple):
 
 READ = Order(0, 1 << 30)
 RELEASE = Order(2)
+SWEEP = Order(3)
 
 
 @dataclass(frozen=True, slots=True)
