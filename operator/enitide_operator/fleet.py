@@ -37,7 +37,8 @@ class Fleet:
 
     def __init__(self, ctx: Context, conditions: OperatorConditions) -> None:
         self._ctx = ctx
-        self._sweeper = Sweeper(ctx, self._known, conditions) if ctx.plan_settings.cluster_name else None
+        self._conditions = conditions
+        self._sweeper: Sweeper | None = None
         self._leftovers = Leftovers(ctx, self._resource)
         self._actors: dict[str, Actor] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
@@ -51,7 +52,8 @@ class Fleet:
             self._add(resource)
         self._ctx.tasks.spawn(self._drift(), name="drift")
         self._ctx.tasks.spawn(self._leftovers.run(), name="leftovers")
-        if self._sweeper is not None:
+        if self._ctx.plan_settings.cluster_name:
+            self._sweeper = Sweeper(self._ctx, self._known, self._conditions)
             self._ctx.tasks.spawn(self._sweeper.run(), name="sweep")
 
     def stop(self) -> None:

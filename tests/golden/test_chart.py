@@ -82,10 +82,14 @@ def test_no_rule_has_a_wildcard_and_none_can_raise_its_own_rights(name):
 
 def test_only_the_operator_writes_status_and_only_agents_write_spec():
     writers = {}
+    collectors = set()
     for owner, rule in rules(rendered("default")):
-        if {"create", "update", "patch", "delete"} & set(rule["verbs"]) and "enitide.io" in rule["apiGroups"]:
+        if rule["verbs"] == ["delete"] and rule["resources"] == ["eninodes"]:
+            collectors.add(owner["metadata"]["name"])  # of whole ENINodes whose node is gone
+        elif {"create", "update", "patch", "delete"} & set(rule["verbs"]) and "enitide.io" in rule["apiGroups"]:
             for resource in rule["resources"]:
                 writers.setdefault(resource, set()).add(owner["metadata"]["name"])
+    assert collectors == {"enitide-operator"}
     assert writers.pop("eninodes/status") == {"enitide-operator"}
     assert writers.pop("eniclasses/status") == {"enitide-operator"}
     assert writers.pop("eninodes") == {"enitide-agent"}

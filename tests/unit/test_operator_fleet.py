@@ -17,7 +17,7 @@ def test_however_often_classes_change_each_second_at_most_twenty_nodes_look_agai
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         looks: list[tuple[float, str]] = []
-        fleet = Fleet(SimpleNamespace())
+        fleet = Fleet(SimpleNamespace(), SimpleNamespace())
         for number in range(100):
             name = f"n-{number:03}"
             look = SimpleNamespace(class_changed=lambda name=name: looks.append((loop.time(), name)))
