@@ -24,7 +24,8 @@ from enitide_operator.ec2.port import InterfaceQuery
 
 _log = get_logger(__name__)
 
-FIRST_S = 5.0  # nodes come first when a term begins
+FIRST_S = 30.0  # nodes come first when a term begins
+SOON_S = 5.0
 AT_ONCE = 16  # deletes under way together
 _RETRY = Backoff(base_s=10.0, cap_s=300.0)
 _NOT_LEAKED = (EC2NotFound, EC2InUse)  # deleted by someone else, or attached meanwhile
@@ -54,7 +55,7 @@ class Sweeper:
                 self._failures = 0
                 self._conditions.tell(SWEEP, Reason.LEAKS_SWEPT, "leaked ENIs are looked for and deleted", ok=True)
             except NotLeading:
-                wait_s = FIRST_S
+                wait_s = SOON_S
             except Exception as found:  # noqa: BLE001 - not even a bug ends the sweep for good
                 self._failures += 1
                 error = found if isinstance(found, EnitideError) else InternalError(repr(found))
@@ -77,7 +78,7 @@ class Sweeper:
         regular_s = ctx.settings.sweep_interval * ctx.rng.uniform(0.9, 1.1)
         if plan.look_again_at is None:
             return regular_s
-        return min(regular_s, max(FIRST_S, plan.look_again_at - ctx.now() + ctx.rng.uniform(0.0, FIRST_S)))
+        return min(regular_s, max(SOON_S, plan.look_again_at - ctx.now() + ctx.rng.uniform(0.0, SOON_S)))
 
     async def _delete(self, plan: SweepPlan) -> None:
         """All of them, a few at a time. One that fails keeps no other; the first failure is raised at the end."""
