@@ -26,6 +26,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("ipam", "enitide_operator.cli.ipam:main", "Every address: owner, ENI, state, since (show).", "Look"),
     Command("monitor", "enitide_enidp.cli.monitor:main", "Follow what this node's datapath drops, and why.", "Look"),
     Command("bpf", "enitide_enidp.cli.bpf:main", "This node's eBPF maps and programs (map, prog).", "Look"),
+    Command("policy", "enitide_enidp.cli.policy:main", "Who may talk to whom (verdict, trace).", "Look"),
     Command("operator", "enitide_operator.main:main", "Run the operator: EC2, pools, leases.", "Run"),
     Command("agent", "enitide_enidp.main:main", "Run the agent of this node: addresses, routes, eBPF.", "Run"),
     Command("lab", "enitide_lab.cli:main", "A VPC on this machine (up, status, exec, env, down).", "Try", "lab"),

@@ -66,6 +66,23 @@ class Reason(StrEnum):
     NAMESPACE_MISSING = "NamespaceMissing"
     JOURNAL_FAILED = "JournalFailed"
     AGENT_UNREACHABLE = "AgentUnreachable"
+    # policies: what is wrong with one
+    POLICY_INVALID = "PolicyInvalid"  # a part is not valid in its language; that part is closed
+    POLICY_UNKNOWN_FIELD = "PolicyUnknownField"  # a field we do not know; that part is closed
+    POLICY_UNSUPPORTED = "PolicyUnsupported"  # valid, but not done here; that part is closed
+    PRIORITY_CLASH = "PriorityClash"  # two policies of one tier with one priority
+    OBJECT_INVALID = "ObjectInvalid"  # a Pod, Node, Service … that cannot be used as it is written
+    # policies: why a connection passes or not
+    ALLOWED_BY_RULE = "AllowedByRule"
+    ALLOWED_BY_DEFAULT = "AllowedByDefault"  # no policy isolates the pod and none decides
+    SELF_TRAFFIC = "SelfTraffic"  # a pod to itself
+    OWN_NODE_TRAFFIC = "OwnNodeTraffic"  # a node to a pod on it
+    DENIED_BY_RULE = "DeniedByRule"
+    DENIED_BY_ISOLATION = "DeniedByIsolation"  # the pod is isolated and no rule allows it
+    DENIED_FAIL_CLOSED = "DeniedFailClosed"  # by a rule that is not understood
+    NO_ENDPOINTS = "NoEndpoints"  # the Service has no ready endpoint for this port
+    POD_ENDED = "PodEnded"  # phase Succeeded or Failed: its address is nobody's
+    FAMILY_MISMATCH = "FamilyMismatch"  # IPv4 and IPv6 differ, or the ends have no family in common
     # configuration and use
     SETTINGS_INVALID = "SettingsInvalid"
     CLASS_INVALID = "ClassInvalid"

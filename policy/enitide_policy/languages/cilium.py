@@ -1,0 +1,127 @@
+"""CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy of cilium.io/v2, layers 3 and 4.
+
+A section isolates its direction by being there with any rule, also an empty one. A rule without peers and without ports
+matches nothing; without peers alone, every peer. What needs a proxy, DNS answers or other clouds' groups is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from enitide_api.reasons import Reason
+from enitide_policy.languages.ciliumkeys import pod_selector, reserved_peer
+from enitide_policy.languages.ciliumpeers import peers_of
+from enitide_policy.languages.ciliumports import l4_of
+from enitide_policy.languages.reading import Closed, Place
+from enitide_policy.languages.shared import blind, plain, policy_rules
+from enitide_policy.mapstate import Action, Direction
+from enitide_policy.model import ANY_L4, AnyPeer, Policy, Rule, Tier
+from enitide_policy.selectors import NAMESPACE, Requirement, in_namespace, selector
+
+_FIELDS = "endpointSelector nodeSelector ingress ingressDeny egress egressDeny enableDefaultDeny labels description log"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One of the four lists of rules."""
+
+    field: str
+    side: Direction
+    action: Action
+    peers: str
+    extra: str
+
+
+SECTIONS = (
+    Section("ingress", Direction.INGRESS, Action.ALLOW, "from", "toPorts icmps authentication"),
+    Section("ingressDeny", Direction.INGRESS, Action.DENY, "from", "toPorts icmps"),
+    Section("egress", Direction.EGRESS, Action.ALLOW, "to", "toPorts icmps authentication toFQDNs"),
+    Section("egressDeny", Direction.EGRESS, Action.DENY, "to", "toPorts icmps"),
+)
+_PEERS = {
+    "from": "fromEndpoints fromRequires fromCIDR fromCIDRSet fromEntities fromGroups fromNodes",
+    "to": "toEndpoints toRequires toCIDR toCIDRSet toEntities toServices toGroups toNodes",
+}
+
+
+def read(place: Place, spec: Any, part: int = 0) -> list[Policy]:
+    """One spec. `part` numbers the specs of one object."""
+    found, whole = plain(place, spec, _FIELDS)
+    if _selects_no_pods(place, found):
+        return []
+    rules = [
+        rule for section in SECTIONS for rule in _rules(place.at(section.field), found.get(section.field), section)
+    ]
+    isolates = frozenset(side for side in Direction if not whole or _isolates(place, found, side))
+    own = [in_namespace(place.ref.namespace)] if place.ref.namespace else []
+    try:
+        subject = selector([*own, *_subject(place.at("endpointSelector"), found)])
+    except Closed:
+        return [blind(Policy(place.ref, Tier.CILIUM, selector(own), tuple(rules), isolates, part=part))]
+    return [Policy(place.ref, Tier.CILIUM, subject, tuple(rules), isolates, part=part)]
+
+
+def _selects_no_pods(place: Place, found: dict[str, Any]) -> bool:
+    """Policies of nodes and of Cilium's own endpoints: noted, and nobody here is their subject."""
+    name = "nodeSelector" if "nodeSelector" in found else "endpointSelector"
+    at = Place(place.ref, place.at(name).path)
+    try:
+        other = name == "nodeSelector" or reserved_peer(at, found.get(name)) is not None
+    except Closed:
+        return False
+    if other:
+        message = "only pods have policies here: select them with endpointSelector"
+        place.at(name).note(Reason.POLICY_UNSUPPORTED, message)
+    return other
+
+
+def _subject(place: Place, found: dict[str, Any]) -> list[Requirement]:
+    if "endpointSelector" not in found:
+        place.refuse("write endpointSelector; all pods is `endpointSelector: {}`")
+    asked = list(pod_selector(place, found["endpointSelector"]))
+    if not place.ref.namespace:
+        return asked
+    foreign = [r for r in asked if r.key == NAMESPACE and r != in_namespace(place.ref.namespace)]
+    if foreign:
+        message = f"selects {foreign[0]}, but applies in its own namespace only: write a clusterwide policy"
+        place.note(Reason.POLICY_INVALID, message)
+    return [r for r in asked if r.key != NAMESPACE]
+
+
+def _isolates(place: Place, found: dict[str, Any], side: Direction) -> bool:
+    name = "ingress" if side is Direction.INGRESS else "egress"
+    try:
+        at = place.at("enableDefaultDeny")
+        wanted = at.fields(found.get("enableDefaultDeny", {}), "ingress egress").get(name)
+        if wanted is not None and not isinstance(wanted, bool):
+            at.at(name).refuse("write true or false")
+    except Closed:
+        return True
+    return bool(found.get(name) or found.get(name + "Deny")) if wanted is None else wanted
+
+
+def _rules(place: Place, value: Any, section: Section) -> list[Rule]:
+    def one(at: Place, index: int, item: Any) -> Rule:
+        rule = at.fields(item, f"{_PEERS[section.peers]} {section.extra}")
+        _refuse_authentication(at.at("authentication"), rule.get("authentication"))
+        given = [name for name in [*_PEERS[section.peers].split(), "toFQDNs"] if name in rule]
+        if "toPorts" in rule and "icmps" in rule and rule["toPorts"] and rule["icmps"]:
+            at.at("icmps").refuse("icmps stands without toPorts: write a rule of its own")
+        noted = len(at.found)
+        l4 = l4_of(at, rule)
+        everyone = () if l4 is None else (AnyPeer(),)
+        peers = peers_of(at, rule, given) if given else everyone
+        if section.action is Action.DENY and len(at.found) > noted:
+            raise Closed  # without its broken item the rule would deny less
+        return Rule(section.side, section.action, index, peers, ANY_L4 if l4 is None else l4)
+
+    return policy_rules(place, value, lambda i: Rule(section.side, section.action, i, ()), one)
+
+
+def _refuse_authentication(place: Place, value: Any) -> None:
+    if value is None:
+        return
+    mode = place.fields(value, "mode").get("mode")
+    if mode != "disabled":
+        place.at("mode").unsupported(f"{mode!r} is not done: write disabled, or leave authentication out")

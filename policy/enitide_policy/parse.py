@@ -1,0 +1,97 @@
+"""Any policy object into the model: which language reads it, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from enitide_api.reasons import Reason
+from enitide_policy.languages import cilium, clusternetworkpolicy, networkpolicy
+from enitide_policy.languages.reading import Closed, Place
+from enitide_policy.model import Policy, Tier
+from enitide_policy.problems import ObjectRef, Problem
+
+_TIERED = "policy.networking.k8s.io"
+VERSIONS = {
+    "NetworkPolicy": ("networking.k8s.io/v1",),
+    "ClusterNetworkPolicy": (f"{_TIERED}/v1alpha2", f"{_TIERED}/v1beta1"),
+    "AdminNetworkPolicy": (f"{_TIERED}/v1alpha1",),
+    "BaselineAdminNetworkPolicy": (f"{_TIERED}/v1alpha1",),
+    "CiliumNetworkPolicy": ("cilium.io/v2",),
+    "CiliumClusterwideNetworkPolicy": ("cilium.io/v2",),
+}
+NAMESPACED = frozenset({"NetworkPolicy", "CiliumNetworkPolicy"})
+_DIALECTS = {
+    "ClusterNetworkPolicy": clusternetworkpolicy.CLUSTER,
+    "AdminNetworkPolicy": clusternetworkpolicy.ADMIN,
+    "BaselineAdminNetworkPolicy": clusternetworkpolicy.BASELINE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What one object says. `policies` is empty where it has no subject here."""
+
+    ref: ObjectRef
+    policies: tuple[Policy, ...]
+    problems: tuple[Problem, ...]
+
+
+def ref_of(obj: Mapping[str, Any]) -> ObjectRef:
+    """Kind, namespace (`default` where a namespaced kind has none) and name of a policy object."""
+    kind = str(obj.get("kind", ""))
+    metadata = obj.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    namespace = str(metadata.get("namespace") or "default") if kind in NAMESPACED else ""
+    return ObjectRef(kind, namespace, str(metadata.get("name") or ""))
+
+
+def parse(obj: Mapping[str, Any], cluster: str = "default") -> Parsed:
+    """Read one policy object of a kind in `VERSIONS`. Never raises for what a user wrote."""
+    ref = ref_of(obj)
+    found: list[Problem] = []
+    place = Place(ref, found=found, cluster=cluster)
+    if obj.get("apiVersion") not in VERSIONS[ref.kind]:
+        message = f"{obj.get('apiVersion')!r} is not read: write {' or '.join(VERSIONS[ref.kind])}"
+        place.at("apiVersion").note(Reason.POLICY_INVALID, message)
+    if not ref.name:
+        place.at("metadata").at("name").note(Reason.POLICY_INVALID, "write a name")
+    return Parsed(ref, tuple(_policies(place, obj)), tuple(found))
+
+
+def _policies(place: Place, obj: Mapping[str, Any]) -> list[Policy]:
+    spec = place.at("spec")
+    if place.ref.kind == "NetworkPolicy":
+        return networkpolicy.read(spec, obj.get("spec"))
+    if place.ref.kind in _DIALECTS:
+        return clusternetworkpolicy.read(spec, obj.get("spec"), _DIALECTS[place.ref.kind])
+    specs = [(spec, obj["spec"])] if obj.get("spec") is not None else []
+    with suppress(Closed):
+        specs += place.at("specs").items(obj.get("specs"))
+    if not specs:
+        spec.note(Reason.POLICY_INVALID, "write spec, or a list of them as specs")
+    return [policy for part, (at, item) in enumerate(specs) for policy in cilium.read(at, item, part)]
+
+
+def clashes(policies: Iterable[Policy]) -> list[Problem]:
+    """Policies of one tier with equal priority: which of them decides is undefined in their language.
+
+    Here the name decides, the first in the alphabet being stronger; the problem stands on each of them.
+    """
+    places: dict[tuple[Tier, int], set[ObjectRef]] = {}
+    for policy in policies:
+        if policy.ref.kind in ("ClusterNetworkPolicy", "AdminNetworkPolicy"):
+            places.setdefault((policy.tier, policy.priority), set()).add(policy.ref)
+    return [
+        Problem(ref, "spec.priority", Reason.PRIORITY_CLASH, _clash(ref, priority, refs))
+        for (_, priority), refs in sorted(places.items())
+        if len(refs) > 1
+        for ref in sorted(refs)
+    ]
+
+
+def _clash(ref: ObjectRef, priority: int, refs: set[ObjectRef]) -> str:
+    others = ", ".join(str(other) for other in sorted(refs - {ref}))
+    return f"priority {priority} is also that of {others}: write a number of its own (0-1000); until then names decide"
