@@ -1,7 +1,6 @@
 """NetworkPolicy: each sentence of its specification as a scenario, judged by `policy verdict`."""
 
 import pytest
-
 from support.policy_cases import differences, objects_of
 from unit.policy.worlds import XYZ
 

@@ -1,4 +1,4 @@
-"""Worlds for scenarios: namespaces x, y, z with pods a, b, c each, two nodes, a host-network pod, an ended pod, a Service."""
+"""Worlds for scenarios: namespaces x, y, z, each with pods a, b, c; two nodes, a host-network pod, a Service."""
 
 _HEAD = """
 apiVersion: v1
