@@ -134,14 +134,15 @@ class BlockMap:
 
     # --- choosing ----------------------------------------------------------------------------------------------------
 
-    def pick(self, count: int) -> tuple[str, ...]:
+    def pick(self, count: int, *, open_most: int | None = None) -> tuple[str, ...]:
         """Up to `count` single addresses: of broken blocks, the fullest first; then of whole ones, one after another.
 
-        So the fewest blocks are broken that can be, and none while a broken one can serve.
+        So the fewest blocks are broken that can be, and none while a broken one can serve. `open_most`: how many whole
+        ones may be broken at most, None for as many as it takes.
         """
         chosen: list[int] = []
-        whole = (index for index, word in enumerate(self.held) if not word)
-        for index in (*self.broken, *whole):
+        whole = [index for index, word in enumerate(self.held) if not word]
+        for index in (*self.broken, *whole[:open_most]):
             if len(chosen) >= count:
                 break
             word, first = self.held[index], self.base + PREFIX_SIZE * index

@@ -14,6 +14,7 @@ from enitide_api.resources import ENIClassSpec, Interface, InterfacePolicy, Pend
 from enitide_ipam.addresses import PREFIX_SIZE
 from enitide_ipam.limits import InstanceLimits
 from enitide_ipam.model import Attachment, EniView, SubnetView
+from enitide_ipam.subnets import request_room
 
 Place = tuple[int, int]  # (card, index): the device key of an ENI on its instance
 NODE_PLACE: Place = (0, 0)  # the ENI that carries the node's own address
@@ -67,10 +68,7 @@ def may_use_prefixes(limits: InstanceLimits, class_: ENIClassSpec) -> bool:
 
 def whole_prefix_exists(subnets: Iterable[SubnetView]) -> bool:
     """Some subnet has a whole free /28 (unknown counts as yes: asking tells)."""
-    return any(
-        subnet.free >= PREFIX_SIZE and (subnet.whole_prefixes is None or subnet.whole_prefixes > 0)
-        for subnet in subnets
-    )
+    return any(request_room(subnet, prefixes=True) > 0 for subnet in subnets)
 
 
 def primary_serves(place: Place, policy: InterfacePolicy) -> bool:

@@ -1,7 +1,9 @@
 """Where wanted addresses go: the one working sheet of a plan, from "so many" to requests per ENI and new ENIs.
 
 Fewest calls win: the ENI that can take most is asked first, and each new ENI brings all it may. A prefix anywhere, also
-on a new ENI in a sibling subnet, comes before single addresses. Mutable, local to one call of `plan_node`.
+on a new ENI in a sibling subnet, comes before single addresses. Where the /28 map of a subnet is known, single
+addresses are asked for by name, in blocks that are broken already, since EC2's own choice may break a whole one for
+each. Mutable, local to one call of `plan_node`.
 """
 
 from __future__ import annotations
@@ -19,23 +21,28 @@ from enitide_ipam.subnets import SubnetChoice, choose, new_interface_room, reque
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`count` single addresses or /28s for an existing ENI."""
+    """`count` single addresses or /28s for an existing ENI; `names`: exactly these single ones."""
 
     eni_id: str
     subnet_id: str
     count: int
     prefixes: bool
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NewInterface:
-    """An ENI to be made with `count` secondary addresses or /28s; `own`: its own address serves a pod."""
+    """An ENI to be made with `count` secondary addresses or /28s; `own`: its own address serves a pod.
+
+    `names`: its own address and all secondary ones by name, or none.
+    """
 
     place: Place
     subnet: SubnetView
     count: int
     prefixes: bool
     own: bool
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +66,12 @@ class Filling:
         subnets: Iterable[SubnetView],
         per_eni: int,
         budget: int | None,
+        name_beside_prefixes: bool = True,
     ) -> None:
-        """`budget`: how many addresses the node may still take (maxAllocate), None without bound."""
+        """`budget`: how many addresses the node may still take (maxAllocate), None without bound.
+
+        `name_beside_prefixes`: EC2 lets the own address of an ENI be named that is made with /28s.
+        """
         self._instance = instance
         self._class = class_
         self._free = dict(capacity.free_by_eni)
@@ -69,6 +80,8 @@ class Filling:
         self._subnets = {subnet.id: subnet for subnet in subnets}
         self._per_eni = per_eni
         self._budget = budget
+        self._name_beside_prefixes = name_beside_prefixes
+        self._kept = {each.id: each.blocks.kept_whole for each in self._subnets.values() if each.blocks is not None}
         self.gained = 0
         self.requests: list[Request] = []
         self.new: list[NewInterface] = []
@@ -88,18 +101,41 @@ class Filling:
         return max(0, left)
 
     def _on_existing(self, count: int, *, prefixes: bool) -> int:
-        for eni_id in sorted(self._free, key=lambda each: (-self._eni_room(each, prefixes=prefixes), each)):
+        for eni_id in sorted(self._free, key=lambda each: self._turn(each, count, prefixes=prefixes)):
             room = self._eni_room(eni_id, prefixes=prefixes)
             given = min(count, room)
             if given > 0:
                 subnet_id = self._eni_subnets[eni_id]
-                self.requests.append(Request(eni_id, subnet_id, given, prefixes))
+                names = () if prefixes else self._names(subnet_id, given)
+                self.requests.append(Request(eni_id, subnet_id, given, prefixes, names))
                 self._free[eni_id] -= given
-                self._debit(subnet_id, given, prefixes=prefixes)
+                self._debit(subnet_id, given, prefixes=prefixes, names=names)
                 count -= given
             elif self._free[eni_id] > 0 and count > 0:
                 self.refused.append(self._dry(self._eni_subnets[eni_id], prefixes=prefixes))
         return count
+
+    def _turn(self, eni_id: str, count: int, *, prefixes: bool) -> tuple[bool, int, str]:
+        """First who can serve all without a whole /28 being broken for it, then who can serve most."""
+        room = self._eni_room(eni_id, prefixes=prefixes)
+        subnet = self._subnets.get(self._eni_subnets[eni_id])
+        blocks = None if prefixes or subnet is None else subnet.blocks
+        breaks = blocks is not None and (room < count or blocks.broken_room < count)
+        return breaks, -room, eni_id
+
+    def _names(self, subnet_id: str, count: int) -> tuple[str, ...]:
+        """Single addresses by name; none where the map is unknown or does not have them: then EC2 chooses."""
+        subnet = self._subnets[subnet_id]
+        if subnet.blocks is None:
+            return ()
+        promised = subnet.blocks.whole - (subnet.whole_prefixes or 0)  # on order without a name
+        names = subnet.blocks.pick(count, open_most=max(0, subnet.blocks.open_whole - promised))
+        return names if len(names) == count else ()
+
+    def _own_name(self, subnet_id: str) -> tuple[str, ...]:
+        """The own address of an ENI that is made with /28s: by name, so that it does not break the last whole one."""
+        blocks = self._subnets[subnet_id].blocks
+        return blocks.pick(1, open_most=0) if blocks is not None and self._name_beside_prefixes else ()
 
     def _eni_room(self, eni_id: str, *, prefixes: bool) -> int:
         subnet = self._subnets.get(self._eni_subnets[eni_id])
@@ -118,8 +154,10 @@ class Filling:
             return 0
         secondary = min(secondary, new_interface_room(choice.subnet, prefixes=prefixes))
         self._places.pop(0)
-        self.new.append(NewInterface(place, choice.subnet, secondary, prefixes, own))
-        self._debit(choice.subnet.id, secondary, prefixes=prefixes, own=1)
+        subnet_id = choice.subnet.id
+        names = self._own_name(subnet_id) if prefixes else self._names(subnet_id, 1 + secondary)
+        self.new.append(NewInterface(place, choice.subnet, secondary, prefixes, own, names))
+        self._debit(subnet_id, secondary, prefixes=prefixes, own=1, names=names)
         self.gained += own
         return secondary + (own and not prefixes)
 
@@ -134,14 +172,20 @@ class Filling:
         counts = {"prefixes": secondary} if prefixes else {"addresses": secondary}
         return choose(self._subnets.values(), self._instance, selector, **counts)
 
-    def _debit(self, subnet_id: str, count: int, *, prefixes: bool, own: int = 0) -> None:
+    def _debit(self, subnet_id: str, count: int, *, prefixes: bool, own: int = 0, names: tuple[str, ...] = ()) -> None:
         self.gained += count * (PREFIX_SIZE if prefixes else 1)
         subnet = self._subnets[subnet_id]
-        whole = subnet.whole_prefixes
-        if prefixes and whole is not None:
-            whole -= count
-        free = subnet.free - own - count * (PREFIX_SIZE if prefixes else 1)
-        self._subnets[subnet_id] = replace(subnet, free=free, whole_prefixes=whole)
+        whole, blocks, reserved = subnet.whole_prefixes, subnet.blocks, 0
+        if prefixes:
+            reserved = min(count, self._kept.get(subnet_id, 0))
+            self._kept[subnet_id] = self._kept.get(subnet_id, 0) - reserved
+            whole = None if whole is None else whole - count
+        if blocks is not None and names:
+            after = blocks.taken(names)
+            whole = None if whole is None else whole - (blocks.whole - after.whole)
+            blocks = after
+        free = subnet.free - own - (PREFIX_SIZE * (count - reserved) if prefixes else count)
+        self._subnets[subnet_id] = replace(subnet, free=free, whole_prefixes=whole, blocks=blocks)
 
     def _dry(self, subnet_id: str, *, prefixes: bool) -> Refused:
         subnet = self._subnets.get(subnet_id)

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from enitide_api.iam import CLUSTER_TAG
 from enitide_api.reasons import Reason
 from enitide_api.resources import Demand, ENIClassSpec, ENINodeStatus, InstanceFacts, PendingInterface
 from enitide_ipam.limits import InstanceLimits
+
+if TYPE_CHECKING:
+    from enitide_ipam.blocks import BlockMap
 
 TAG_CLUSTER = CLUSTER_TAG  # value: cluster name; only ENIs with our own are ever detached or deleted
 TAG_NODE = "enitide.io/node"  # value: node name
@@ -68,8 +72,10 @@ class EniView:
 class SubnetView:
     """One subnet. `free`: addresses left after our local debits. `whole_prefixes`: whole free /28s left, None unknown.
 
-    After a refusal the world says 0 for what was refused until it reads the subnet again. `route_table` is the id of
-    the table that governs it, the VPC's main table where none is associated; empty where unknown.
+    `blocks`: its /28 map with all that we have taken or ordered by name, where it has been read; whole /28s that are on
+    order without a name are subtracted from `whole_prefixes` only. After a refusal the world says 0 for what was
+    refused until it reads the subnet again. `route_table` is the id of the table that governs it, the VPC's main table
+    where none is associated; empty where unknown.
     """
 
     id: str
@@ -81,6 +87,7 @@ class SubnetView:
     whole_prefixes: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     route_table: str = ""
+    blocks: BlockMap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +114,13 @@ class RouteTableView:
 
 @dataclass(frozen=True, slots=True)
 class AssignAddresses:
-    """AssignPrivateIpAddresses: `count` single addresses, chosen by EC2."""
+    """AssignPrivateIpAddresses: `count` single addresses, chosen by EC2, or exactly the `names`."""
 
     eni_id: str
     subnet_id: str
     count: int
     reason: str
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +145,8 @@ class AssignIPv6Prefix:
 class CreateInterface:
     """CreateNetworkInterface with its addresses in the same call, to be attached at `(card, index)` afterwards.
 
-    `addresses` are secondary ones; never both those and `prefixes` (/28s) above 0. `ipv6`: ask for one /80.
+    `addresses` are secondary ones; never both those and `prefixes` (/28s) above 0. `names`: its own address and all of
+    the secondary ones by name, in this order; empty where EC2 chooses. `ipv6`: ask for one /80.
     `tags` are complete; `token` is the client token and stands in `tags` too.
     """
 
@@ -153,6 +162,7 @@ class CreateInterface:
     delete_on_termination: bool
     description: str
     reason: str
+    names: tuple[str, ...] = ()
 
     @property
     def gives(self) -> int:
@@ -261,12 +271,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class PlanSettings:
-    """The operator's settings that decide. `nonce`: unique per process (client tokens must never repeat)."""
+    """The operator's settings that decide. `nonce`: unique per process (client tokens must never repeat).
+
+    `name_beside_prefixes`: whether EC2 takes an own address by name beside a count of /28s, until it says no.
+    """
 
     cluster_name: str = ""
     nonce: str = ""
     call_timeout_s: float = 15.0
     report_interval_s: float = 30.0
+    name_beside_prefixes: bool = True
 
 
 @dataclass(frozen=True, slots=True)

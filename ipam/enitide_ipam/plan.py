@@ -246,6 +246,7 @@ def _place(work: _Work, count: int) -> Filling:
         subnets=work.subnets,
         per_eni=work.limits.ipv4_per_interface - 1,
         budget=None if state.marks.maximum is None else state.marks.maximum - state.expected,
+        name_beside_prefixes=work.settings.name_beside_prefixes,
     )
     groups = work.groups
     no_groups = Refused(groups.reason, groups.message) if groups.reason is not None else None
@@ -261,8 +262,10 @@ def _requests(sheet: Filling, state: Tide) -> list[Action]:
     why = f"{state.expected} addresses, low tide {state.marks.low}, high tide {state.marks.high}"
     actions: list[Action] = []
     for each in sheet.requests:
-        order = AssignPrefixes if each.prefixes else AssignAddresses
-        actions.append(order(each.eni_id, each.subnet_id, each.count, why))
+        if each.prefixes:
+            actions.append(AssignPrefixes(each.eni_id, each.subnet_id, each.count, why))
+        else:
+            actions.append(AssignAddresses(each.eni_id, each.subnet_id, each.count, why, each.names))
     return actions
 
 
@@ -289,6 +292,7 @@ def _create(work: _Work, new: NewInterface, number: int) -> CreateInterface:
         delete_on_termination=policy.delete_on_termination,
         description=f"enitide {snapshot.name}",
         reason=f"card {card}, index {index} in {new.subnet.id}",
+        names=new.names,
     )
 
 

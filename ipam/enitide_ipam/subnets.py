@@ -75,17 +75,21 @@ def choose(
 
 def request_room(subnet: SubnetView, *, prefixes: bool) -> int:
     """How many single addresses, or whole /28s, one request on an existing ENI can get from the subnet."""
-    if not prefixes:
-        return max(0, subnet.free)
-    by_count = max(0, subnet.free) // PREFIX_SIZE
-    return by_count if subnet.whole_prefixes is None else min(by_count, subnet.whole_prefixes)
+    return _room(subnet, subnet.free, prefixes=prefixes)
 
 
 def new_interface_room(subnet: SubnetView, *, prefixes: bool) -> int:
     """The same for a new ENI, whose own address comes out of the subnet too."""
+    return _room(subnet, subnet.free - 1, prefixes=prefixes)
+
+
+def _room(subnet: SubnetView, free: int, *, prefixes: bool) -> int:
+    """EC2 counts no reserved address as free: /28s of prefix reservations come on top of what the count allows."""
+    if free < 0:
+        return 0
     if not prefixes:
-        return max(0, subnet.free - 1)
-    by_count = max(0, subnet.free - 1) // PREFIX_SIZE
+        return free
+    by_count = free // PREFIX_SIZE + (subnet.blocks.kept_whole if subnet.blocks is not None else 0)
     return by_count if subnet.whole_prefixes is None else min(by_count, subnet.whole_prefixes)
 
 

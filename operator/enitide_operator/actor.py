@@ -16,13 +16,13 @@ from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
 from enitide_api.resources import ENINode
 from enitide_ipam import handover
-from enitide_ipam.model import CreateInterface, FinishOrUndoPending, NodeSnapshot, Plan, Reread, Unassign
+from enitide_ipam.model import CreateInterface, FinishOrUndoPending, NodeSnapshot, Plan, Reread, SubnetView, Unassign
 from enitide_ipam.plan import plan_node
 from enitide_ipam.stamps import unix
 from enitide_operator.book import Ticket
 from enitide_operator.classes import Governing
 from enitide_operator.context import Context
-from enitide_operator.decision import Facts, Outlook, blocked, mismatch, outlook, unpublished
+from enitide_operator.decision import Facts, Outlook, blocked, maps_needed, mismatch, outlook, unpublished
 from enitide_operator.executor import Executor
 from enitide_operator.news import News
 from enitide_operator.node_state import NodeState
@@ -141,7 +141,7 @@ class Actor:
         subnets = ctx.book.subnets(vpc_id, now)
         if {each.subnet_id for each in snapshot.enis} - {each.id for each in subnets}:
             ctx.discovery.starving(vpc_id, whole=True)  # an ENI in a subnet we have not read cannot be published
-        plan = plan_node(snapshot, subnets, ctx.book.groups(vpc_id), ctx.plan_settings, now)
+        plan = self._plan(snapshot, subnets, now)
         state.troubles.prune({key_of(each) for each in plan.actions} | {("Publish", "")}, now)
         free = tuple(each for each in plan.actions if not state.troubles.holds(key_of(each), now))
         plan = replace(plan, actions=free)
@@ -156,6 +156,14 @@ class Actor:
             now=now,
         )
         return outlook(planned, plan, facts, state.resource.spec.endpoints)
+
+    def _plan(self, snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...], now: float) -> Plan:
+        ctx = self._ctx
+        needed, fresh = maps_needed(snapshot, subnets)
+        if not ctx.maps.want(needed, fresh=fresh):
+            return Plan(wait=Reason.FILLING, message=f"the /28 maps of {', '.join(needed)} are being read")
+        settings = replace(ctx.plan_settings, name_beside_prefixes=ctx.book.name_beside_prefixes)
+        return plan_node(snapshot, subnets, ctx.book.groups(snapshot.instance.vpc_id), settings, now)
 
     def _send(self, plan: Plan, snapshot: NodeSnapshot) -> None:
         """What needs no word in the status first."""

@@ -1,22 +1,32 @@
 """What we know of VPCs: subnets with their free counts after our own debits, security groups, route tables, CIDRs.
 
 Free counts are debited when an action is planned, not when it is answered, so that a thousand nodes that plan in the
-same second do not all choose the same last addresses. A reading replaces the count but not the debits that it cannot
-have seen. What EC2 refused counts as none until the subnet is read again.
+same second do not all choose the same last addresses. What EC2 refused counts as none until the subnet is read again.
+One subnet's books are in `subnet_stock`.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from enitide_ipam.model import Action, GroupView, Plan, RouteTableView, SubnetView
+from enitide_ipam.addresses import PREFIX_SIZE
+from enitide_ipam.blocks import BlockMap
+from enitide_ipam.model import (
+    Action,
+    AssignAddresses,
+    CreateInterface,
+    GroupView,
+    Plan,
+    RouteTableView,
+    SubnetView,
+)
 from enitide_ipam.plan import debits
 from enitide_ipam.subnets import route_table_of
 from enitide_operator.ec2.port import Read, VpcView
 from enitide_operator.gauges import SubnetGauge
-
-NO_PREFIX_FOR_S = 300.0  # after a refused /28; others free blocks meanwhile, and only asking tells
+from enitide_operator.subnet_stock import NO_PREFIX_FOR_S, SubnetStock, Taking
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +38,8 @@ class Ticket:
 
 
 @dataclass(slots=True)
-class _Stock:
-    """One subnet: EC2's count when it was read, and what was taken (or given back) since."""
-
-    read: SubnetView
-    asked_at: float
-    open: dict[int, int] = field(default_factory=dict)
-    since: list[tuple[float, int]] = field(default_factory=list)
-    refused_at: float | None = None
-    no_prefix_until: float | None = None
-
-    def view(self, now: float) -> SubnetView:
-        """The subnet as planning may use it."""
-        free = self.read.free - sum(self.open.values()) - sum(count for _, count in self.since)
-        if self.refused_at is not None:
-            free = 0
-        whole = 0 if self.no_prefix_until is not None and now < self.no_prefix_until else None
-        return replace(self.read, free=max(0, free), whole_prefixes=whole)
-
-
-@dataclass(slots=True)
 class _Vpc:
-    subnets: dict[str, _Stock] = field(default_factory=dict)
+    subnets: dict[str, SubnetStock] = field(default_factory=dict)
     groups: tuple[GroupView, ...] = ()
     cidrs: tuple[str, ...] = ()
 
@@ -61,6 +51,7 @@ class Book:
         self._vpcs: dict[str, _Vpc] = {}
         self._home: dict[str, str] = {}  # subnet id -> VPC id
         self._numbers = itertools.count()
+        self.name_beside_prefixes = True  # until EC2 says that it takes no address by name beside a count of /28s
 
     def knows(self, vpc_id: str) -> bool:
         """Whether the VPC has been read."""
@@ -74,7 +65,7 @@ class Book:
     def gauges(self, now: float) -> tuple[SubnetGauge, ...]:
         """Every subnet of every VPC that is read, for metrics."""
         views = (stock.view(now) for vpc in self._vpcs.values() for _, stock in sorted(vpc.subnets.items()))
-        return tuple(SubnetGauge(each.id, each.zone, each.free, each.whole_prefixes) for each in views)
+        return tuple(_gauge(each) for each in views)
 
     def groups(self, vpc_id: str) -> tuple[GroupView, ...]:
         """All security groups of a VPC."""
@@ -118,43 +109,75 @@ class Book:
         for subnet in subnets:
             stock = vpc.subnets.get(subnet.id)
             if stock is None:
-                vpc.subnets[subnet.id] = _Stock(subnet, asked_at)
-            elif asked_at >= stock.asked_at:
-                stock.read, stock.asked_at = subnet, asked_at
-                stock.since = [each for each in stock.since if each[0] > asked_at]
-                if stock.refused_at is not None and asked_at > stock.refused_at:
-                    stock.refused_at = None
+                vpc.subnets[subnet.id] = SubnetStock(subnet, asked_at)
+            else:
+                stock.counted(subnet, asked_at)
+
+    def merge_map(self, subnet_id: str, blocks: BlockMap, now: float) -> None:
+        """A reading of a subnet's /28 map."""
+        stock = self._stock(subnet_id)
+        if stock is not None:
+            stock.mapped(blocks, now)
+
+    def counted_at(self, subnet_id: str) -> float:
+        """When the subnet's last free count was asked for (Unix seconds), long ago where there is none."""
+        stock = self._stock(subnet_id)
+        return 0.0 if stock is None else stock.asked_at
+
+    def vpc_of(self, subnet_id: str) -> str:
+        """Id of a subnet's VPC, '' where it is not known."""
+        return self._home.get(subnet_id, "")
+
+    def subnet(self, subnet_id: str, now: float) -> SubnetView | None:
+        """One subnet, after debits."""
+        stock = self._stock(subnet_id)
+        return None if stock is None else stock.view(now)
 
     # --- debits ----------------------------------------------------------------------------------------------------
 
     def debit(self, action: Action) -> Ticket:
-        """Take from the free counts what the action will take."""
+        """Take from the free counts, and from the map what has a name, what the action will take."""
         ticket = Ticket(next(self._numbers), debits(Plan((action,))))
-        for subnet_id, (addresses, _) in ticket.taken.items():
+        names = action.names if isinstance(action, AssignAddresses | CreateInterface) else ()
+        for subnet_id, (addresses, prefixes) in ticket.taken.items():
             stock = self._stock(subnet_id)
             if stock is not None:
-                stock.open[ticket.number] = addresses
+                stock.order(ticket.number, Taking(addresses, prefixes, names))
         return ticket
 
-    def settle(self, ticket: Ticket, at: float) -> None:
-        """It was taken, or may have been: a reading asked for after `at` has it in its count."""
-        for subnet_id, (addresses, _) in ticket.taken.items():
+    def settle(self, ticket: Ticket, at: float, addresses: Sequence[str] = (), prefixes: Sequence[str] = ()) -> None:
+        """It was taken, or may have been: a reading asked for after `at` has it in its count. What, if it is known."""
+        for subnet_id in ticket.taken:
             stock = self._stock(subnet_id)
-            if stock is not None and stock.open.pop(ticket.number, None) is not None:
-                stock.since.append((at, addresses))
+            if stock is not None:
+                stock.settle(ticket.number, at, addresses, prefixes)
 
     def refund(self, ticket: Ticket) -> None:
         """It was not taken."""
         for subnet_id in ticket.taken:
             stock = self._stock(subnet_id)
             if stock is not None:
-                stock.open.pop(ticket.number, None)
+                stock.refund(ticket.number)
 
-    def credit(self, subnet_id: str, addresses: int, at: float) -> None:
-        """Addresses went back to the subnet."""
+    def credit(
+        self, subnet_id: str, addresses: int, at: float, *, singles: Sequence[str] = (), prefixes: Sequence[str] = ()
+    ) -> None:
+        """Addresses went back to the subnet, these by name."""
         stock = self._stock(subnet_id)
         if stock is not None:
-            stock.since.append((at, -addresses))
+            stock.credit(addresses, at, singles, prefixes)
+
+    def took(self, subnet_id: str, singles: Sequence[str], prefixes: Sequence[str], at: float) -> None:
+        """An ENI of ours came without a ticket of this process: its order was accepted in an unheard answer."""
+        stock = self._stock(subnet_id)
+        if stock is not None:
+            stock.took(len(singles) + PREFIX_SIZE * len(prefixes), at, singles, prefixes)
+
+    def doubt(self, subnet_id: str, names: Sequence[str], at: float) -> None:
+        """EC2 refused these addresses by name: others are chosen, for an hour or until a reading shows who has them."""
+        stock = self._stock(subnet_id)
+        if stock is not None:
+            stock.doubt(names, at)
 
     def refused(self, subnet_id: str, at: float, *, prefixes: bool) -> str:
         """EC2 says that there is no room (for a whole /28). Returns the VPC to read again, or ''."""
@@ -165,6 +188,11 @@ class Book:
             stock.refused_at = at
         return self._home.get(subnet_id, "")
 
-    def _stock(self, subnet_id: str) -> _Stock | None:
+    def _stock(self, subnet_id: str) -> SubnetStock | None:
         vpc = self._vpcs.get(self._home.get(subnet_id, ""))
         return vpc.subnets.get(subnet_id) if vpc else None
+
+
+def _gauge(subnet: SubnetView) -> SubnetGauge:
+    broken = None if subnet.blocks is None else len(subnet.blocks.broken)
+    return SubnetGauge(subnet.id, subnet.zone, subnet.free, subnet.whole_prefixes, broken)

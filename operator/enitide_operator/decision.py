@@ -9,12 +9,13 @@ from msgspec.structs import replace as replace_struct
 from enitide_api.reasons import Reason
 from enitide_api.resources import EndpointRecord, ENINodeStatus, Reclaim, seconds
 from enitide_ipam import handover, tide
-from enitide_ipam.capacity import provisioned_addresses
+from enitide_ipam.capacity import is_managed, may_use_prefixes, provisioned_addresses, whole_prefix_exists
 from enitide_ipam.model import CreateInterface, NodeSnapshot, Plan, PlanSettings, SubnetView
 from enitide_ipam.plan import Tide, node_tide
 from enitide_ipam.saga import intent_of
 from enitide_ipam.stamps import stamp, unix
 from enitide_ipam.status import conditions, wanted_status
+from enitide_ipam.subnets import eligible
 from enitide_kube.objects import Node, instance_of
 from enitide_operator.node_state import Summary
 from enitide_operator.trouble import Trouble
@@ -79,6 +80,22 @@ def tide_of(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> Tide | N
     if snapshot.limits is None or snapshot.enis_asked_at is None:
         return None
     return node_tide(snapshot, snapshot.limits, subnets)
+
+
+def maps_needed(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> tuple[tuple[str, ...], bool]:
+    """The subnets whose /28 map this node's plan rests on; and whether maps that are old are not good enough.
+
+    None for a node that cannot use prefixes. Before single addresses are taken in a prefix's place, old maps are asked
+    again whether /28s have returned.
+    """
+    limits, class_ = snapshot.limits, snapshot.class_
+    if limits is None or snapshot.enis_asked_at is None or not may_use_prefixes(limits, class_):
+        return (), False
+    usable = {each.id for each in eligible(subnets, snapshot.instance, class_.interfaces.subnet_selector)}
+    usable |= {eni.subnet_id for eni in snapshot.enis if is_managed(eni, class_.interfaces)}
+    views = [each for each in subnets if each.id in usable]
+    fresh = node_tide(snapshot, limits, subnets).short and not whole_prefix_exists(views)
+    return tuple(each.id for each in views), fresh
 
 
 def outlook(snapshot: NodeSnapshot, plan: Plan, facts: Facts, endpoints: tuple[EndpointRecord, ...]) -> Outlook:

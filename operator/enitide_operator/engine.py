@@ -33,6 +33,7 @@ from enitide_operator.ec2.merge import InterfaceReader
 from enitide_operator.ec2.port import Ec2Port
 from enitide_operator.fleet import Fleet
 from enitide_operator.gauges import FleetState, Seen
+from enitide_operator.mapping import MapReader
 from enitide_operator.metrics import Metrics
 from enitide_operator.pods import BoundPods, SlimPod, decode_slim
 from enitide_operator.tasks import Tasks
@@ -204,6 +205,17 @@ class Engine:
                 table=self._limits,
                 on_read=self._metrics.vpc_read,
             ),
+            maps=MapReader(
+                self._gateway,
+                book,
+                cluster=self._settings.cluster_name,
+                interval_s=self._settings.discovery_interval,
+                rng=self._rng,
+                tasks=tasks,
+                now=self._now,
+                instances=self._instances,
+                on_map=lambda subnet_id: self._on_vpc(book.vpc_of(subnet_id)),
+            ),
             world=World(),
             book=book,
             classes=self.classes,
@@ -252,6 +264,10 @@ class Engine:
     def _on_vpc(self, vpc_id: str) -> None:
         if self._fleet is not None:
             self._fleet.on_vpc(vpc_id)
+
+    def _instances(self) -> frozenset[str]:
+        """Ids of our nodes' instances."""
+        return self._fleet.instances() if self._fleet is not None else frozenset()
 
     def _on_limits(self, instance_type: str) -> None:
         if self._fleet is not None:

@@ -13,9 +13,12 @@ from collections.abc import Callable
 from enitide_api.errors import (
     EC2Ambiguous,
     EC2Error,
+    EC2GroupsMissing,
     EC2InstanceMissing,
+    EC2InUse,
     EC2NotFound,
     EC2NoWholePrefix,
+    EC2Refused,
     EC2SubnetExhausted,
     InternalError,
     NotLeading,
@@ -28,6 +31,7 @@ from enitide_ipam.model import (
     AssignAddresses,
     AssignIPv6Prefix,
     AssignPrefixes,
+    CreateInterface,
     DeleteInterface,
     DetachInterface,
     SetDeleteOnTermination,
@@ -36,6 +40,7 @@ from enitide_ipam.model import (
 from enitide_operator.book import Ticket
 from enitide_operator.context import Context
 from enitide_operator.ec2.budget import RELEASE, Order
+from enitide_operator.ec2.port import Assigned
 from enitide_operator.node_state import NodeState
 from enitide_operator.trouble import key_of
 
@@ -66,8 +71,8 @@ class Executor:
         ctx, state, key = self._ctx, self._state, key_of(action)
         watch, outcome = Stopwatch(ctx, action), "ok"
         try:
-            await self._send(action)
-            ctx.book.settle(ticket, ctx.now())
+            got = await self._send(action)
+            ctx.book.settle(ticket, ctx.now(), got.addresses, got.prefixes)
             state.troubles.worked(key)
         except NotLeading as error:
             outcome = error.reason
@@ -79,7 +84,7 @@ class Executor:
                 state.ambiguous_since = ctx.now()
             else:
                 note_refusal(ctx, state, action, error)
-            state.troubles.failed(key, error, ctx.now(), ctx.rng)
+            state.troubles.failed(key, mild(action, error), ctx.now(), ctx.rng)
             _log.warning(
                 "call failed", node=state.name, action=type(action).__name__, reason=error.reason, why=str(error)
             )
@@ -95,7 +100,8 @@ class Executor:
             state.in_flight.pop(number, None)
             self._wake()
 
-    async def _send(self, action: Simple) -> None:
+    async def _send(self, action: Simple) -> Assigned:
+        """What the ENI gained by it."""
         ctx, state, key = self._ctx, self._state, key_of(action)
         eni_id = action.eni_id
 
@@ -104,15 +110,18 @@ class Executor:
             self._wake()
 
         if isinstance(action, AssignAddresses):
-            got = await ctx.gateway.assign(eni_id, Order(1, action.count), on_wait, addresses=action.count)
+            place = Order(1, action.count)
+            got = await ctx.gateway.assign(eni_id, place, on_wait, addresses=action.count, names=action.names)
             ctx.world.gained(eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
             ctx.metrics.gained(action.subnet_id, got.pods)
-        elif isinstance(action, AssignPrefixes):
+            return got
+        if isinstance(action, AssignPrefixes):
             place = Order(1, PREFIX_SIZE * action.count)
             got = await ctx.gateway.assign(eni_id, place, on_wait, prefixes=action.count)
             ctx.world.gained(eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
             ctx.metrics.gained(action.subnet_id, got.pods)
-        elif isinstance(action, AssignIPv6Prefix):
+            return got
+        if isinstance(action, AssignIPv6Prefix):
             ipv6 = await ctx.gateway.assign_ipv6(eni_id, Order(1), on_wait)
             ctx.world.gained(eni_id, ctx.now(), ipv6_prefixes=ipv6)
         elif isinstance(action, SetDeleteOnTermination):
@@ -121,6 +130,7 @@ class Executor:
             ctx.world.flagged(eni_id, delete_on_termination=value, at=ctx.now())
         else:
             await self._unassign(action, on_wait)
+        return Assigned()
 
     async def _unassign(self, action: Unassign, on_wait: Callable[[EC2Error], None]) -> None:
         ctx = self._ctx
@@ -131,7 +141,7 @@ class Executor:
         self._state.unassigned.update(cidrs)
         if eni is not None:
             count = len(action.addresses) + PREFIX_SIZE * len(action.prefixes)
-            ctx.book.credit(eni.subnet_id, count, ctx.now())
+            ctx.book.credit(eni.subnet_id, count, ctx.now(), singles=action.addresses, prefixes=action.prefixes)
             ctx.metrics.gave_back(eni.subnet_id, count)
 
 
@@ -152,12 +162,39 @@ class Stopwatch:
         self._ctx.metrics.acted(self._kind, outcome, self._subnet, took_s, gives_back=self._gives_back)
 
 
+def mild(action: Action, error: EC2Error) -> EC2Error:
+    """The error to hold back by: what EC2 refused by name is soon asked for with other names, or without."""
+    if _is_about_names(action, error) and isinstance(error, EC2Refused):
+        return EC2InUse(str(error), code=error.code, verb=error.verb)
+    return error
+
+
+def _is_about_names(action: Action, error: EC2Error) -> bool:
+    """Whether EC2 may have refused because of an address asked for by name: somebody has it, or it is reserved now.
+
+    It says so with several codes, which mean other things too: after a second refusal nothing is named for a while.
+    """
+    return bool(getattr(action, "names", ())) and isinstance(error, EC2InUse | EC2Refused)
+
+
 def note_refusal(ctx: Context, state: NodeState, action: Action, error: EC2Error) -> None:
     """What a refusal says about the world beyond its own action."""
     subnet_id = getattr(action, "subnet_id", "")
+    if _is_about_names(action, error) and isinstance(action, AssignAddresses | CreateInterface):
+        ctx.book.doubt(subnet_id, action.names, ctx.now())
+        if isinstance(action, CreateInterface) and action.prefixes and error.code == "InvalidParameterCombination":
+            ctx.book.name_beside_prefixes = False
+        ctx.maps.refused(subnet_id)
+        return
+    if isinstance(action, CreateInterface) and (type(error) is EC2NotFound or isinstance(error, EC2GroupsMissing)):
+        # the subnet or a group is gone: the VPC is read anew, until then the subnet has no room
+        if type(error) is EC2NotFound:
+            ctx.book.refused(subnet_id, ctx.now(), prefixes=False)
+        ctx.discovery.starving(state.resource.spec.instance.vpc_id, whole=True)
     if isinstance(error, EC2SubnetExhausted | EC2NoWholePrefix) and subnet_id:
         vpc_id = ctx.book.refused(subnet_id, ctx.now(), prefixes=isinstance(error, EC2NoWholePrefix))
         ctx.discovery.refused(vpc_id)
+        ctx.maps.refused(subnet_id)
     if error.retry is Retry.AFTER_REREAD or isinstance(error, EC2NotFound | EC2InstanceMissing):
         # what we believed is wrong: read it, but not so early that EC2 may still show what we did ourselves before
         state.read_after = max(ctx.now(), ctx.world.settled_at(state.instance_id))

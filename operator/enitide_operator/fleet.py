@@ -110,6 +110,10 @@ class Fleet:
             if spec.instance.vpc_id == vpc_id and (actor.state.summary.wait or not actor.state.resource.status.class_):
                 actor.wake()
 
+    def instances(self) -> frozenset[str]:
+        """Ids of all nodes' instances."""
+        return frozenset(actor.state.instance_id for actor in self._actors.values())
+
     def on_limits(self, instance_type: str) -> None:
         """A type's limits are known now."""
         for actor in self._actors.values():

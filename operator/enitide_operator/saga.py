@@ -37,7 +37,7 @@ from enitide_ipam.saga import SagaState, StepKind, next_step
 from enitide_kube.backoff import Backoff
 from enitide_operator.context import Context
 from enitide_operator.ec2.budget import Order
-from enitide_operator.executor import Stopwatch, note_refusal
+from enitide_operator.executor import Stopwatch, mild, note_refusal
 from enitide_operator.node_state import NodeState
 
 _log = get_logger(__name__)
@@ -179,8 +179,11 @@ class _Saga:
             eni = await ctx.gateway.create(action, Order(1, self._gain), self._on_wait)
             world.made(eni, ctx.now())
             ctx.metrics.made(eni.subnet_id, len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes))
+            singles = (eni.primary, *eni.addresses)
             if action.token in self._node.tickets:
-                ctx.book.settle(self._node.tickets[action.token], ctx.now())
+                ctx.book.settle(self._node.tickets[action.token], ctx.now(), singles, eni.prefixes)
+            else:
+                ctx.book.took(eni.subnet_id, singles, eni.prefixes, ctx.now())
         elif isinstance(action, AttachInterface):
             attachment_id = await ctx.gateway.attach(action, Order(0, self._gain), self._on_wait)
             place = (action.card, action.index)
@@ -198,7 +201,8 @@ class _Saga:
         eni = self._ctx.world.get(action.eni_id)
         if eni is not None:
             held = len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes)
-            self._ctx.book.credit(eni.subnet_id, 1 + held, self._ctx.now())
+            singles = (eni.primary, *eni.addresses)
+            self._ctx.book.credit(eni.subnet_id, 1 + held, self._ctx.now(), singles=singles, prefixes=eni.prefixes)
             self._ctx.metrics.deleted(eni.subnet_id, held)
         self._ctx.world.deleted(action.eni_id, self._ctx.now())
         self._ctx.metrics.undone.inc()
@@ -226,7 +230,7 @@ class _Saga:
             await self._pause(self._key, error)
             return
         note_refusal(self._ctx, self._node, self._order or action, error)
-        self._node.troubles.failed(self._key, error, self._ctx.now(), self._ctx.rng)
+        self._node.troubles.failed(self._key, mild(self._order or action, error), self._ctx.now(), self._ctx.rng)
         self._saga = replace(self._saga, refused=error.reason)
 
     def _on_wait(self, error: EC2Error) -> None:

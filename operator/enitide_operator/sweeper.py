@@ -114,5 +114,6 @@ class Sweeper:
         ctx.metrics.swept.inc()
         ctx.metrics.deleted(eni.subnet_id, held)
         ctx.world.deleted(eni.id, ctx.now())
-        ctx.book.credit(eni.subnet_id, 1 + held, ctx.now())
+        singles = (eni.primary, *eni.addresses)
+        ctx.book.credit(eni.subnet_id, 1 + held, ctx.now(), singles=singles, prefixes=eni.prefixes)
         _log.info("leaked interface deleted", interface=eni.id, node=eni.tags.get(TAG_NODE, ""))

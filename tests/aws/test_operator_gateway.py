@@ -186,6 +186,43 @@ async def test_a_slash_80_is_assigned_to_an_eni_that_has_none(ec2_endpoint: Endp
         assert prefixes[0].endswith("/80")
 
 
+async def test_addresses_asked_for_by_name_are_given_or_refused_as_a_whole(
+    ec2_endpoint: Endpoint, ec2_ground: Ground
+) -> None:
+    async with way(ec2_endpoint.url) as it:
+        names = ("10.0.0.99", "10.0.0.200", "10.0.0.201")
+        made = await it.gateway.create(order(ec2_ground, names=names, addresses=2, ipv6=False), PLACE)
+        assert (made.primary, made.addresses) == (names[0], names[1:])
+        more = await it.gateway.assign(made.id, PLACE, addresses=2, names=("10.0.0.150", "10.0.0.151"))
+        assert more.addresses == ("10.0.0.150", "10.0.0.151")
+        with pytest.raises(EC2InUse):
+            await it.gateway.assign(made.id, PLACE, addresses=2, names=("10.0.0.152", "10.0.0.99"))
+        again = order(ec2_ground, "t-2", names=("10.0.0.152",), addresses=0, prefixes=1, ipv6=False)
+        with_prefix = await it.gateway.create(again, PLACE)
+        assert (with_prefix.primary, with_prefix.addresses, len(with_prefix.prefixes)) == ("10.0.0.152", (), 1)
+
+
+async def test_a_subnets_enis_and_reservations_are_read_whoever_they_belong_to(
+    ec2_endpoint: Endpoint, ec2_ground: Ground
+) -> None:
+    client = ec2_endpoint.client()
+    for number in range(8):
+        kind = "prefix" if number % 2 else "explicit"
+        client.create_subnet_cidr_reservation(
+            SubnetId=ec2_ground.subnet, Cidr=f"10.0.0.{128 + 16 * number}/28", ReservationType=kind
+        )
+    client.create_network_interface(SubnetId=ec2_ground.other)
+    client.close()
+    async with way(ec2_endpoint.url) as it:
+        found = await it.gateway.reservations(ec2_ground.subnet)
+        assert min((each.cidr, each.kind) for each in found.items) == ("10.0.0.128/28", "explicit")
+        assert len(found.items) == 8
+        enis = await it.gateway.interfaces(InterfaceQuery(subnet_ids=(ec2_ground.subnet,)))
+        assert [each.instance_id for each in enis.items] == [ec2_ground.instance]
+        with pytest.raises(EC2NotFound):
+            await it.gateway.reservations("subnet-00000000000000000")
+
+
 async def test_the_facts_of_a_vpc(ec2_endpoint: Endpoint, ec2_ground: Ground) -> None:
     async with way(ec2_endpoint.url) as it:
         subnets = {each.id: each for each in (await it.gateway.subnets(ec2_ground.vpc)).items}

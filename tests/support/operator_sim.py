@@ -247,7 +247,9 @@ class Scene:
 
     def mutations(self) -> int:
         """Mutating calls that took effect."""
-        return sum(n for (verb, outcome), n in self.physics.counts.items() if outcome == "ok" and verb[:4] != "Desc")
+        reads = ("Describe", "Get")
+        counts = self.physics.counts.items()
+        return sum(n for (verb, outcome), n in counts if outcome == "ok" and not verb.startswith(reads))
 
     async def until(self, check: Callable[[], Awaitable[Any]], what: str, within_s: float = 60.0) -> float:
         """Virtual seconds until `check` is true."""

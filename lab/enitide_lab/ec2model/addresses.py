@@ -195,6 +195,11 @@ class AddressMap:
             )
         self._crowd(free, wholes[wanted:])
 
+    def outside(self) -> list[str]:
+        """What strangers hold, in order."""
+        offsets = range(self.size)
+        return [text(self.base + each) for each in offsets if self._outside[each >> 4] >> (each & 15) & 1]
+
     def _crowd(self, free: int, breakable: list[int]) -> None:
         # First one address of every block that must not stay whole, then one by one out of those that are broken.
         for index in breakable:

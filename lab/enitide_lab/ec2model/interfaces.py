@@ -6,7 +6,8 @@ deleted; groups must exist in the VPC; what one Create asks for is taken whole o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 
 from enitide_lab.ec2model import listing
 from enitide_lab.ec2model.claim import Claim, Wish, claim, give_back, one_kind
@@ -17,6 +18,8 @@ from enitide_lab.ec2model.types import NetworkInterface, Page, Tags
 
 TOKEN_LIFE_S = 24 * 3600.0
 MOST_ADDRESSES_UNATTACHED = 256
+STRANGER_ADDRESSES = 50
+NARROW = frozenset({"attachment.instance-id", "attachment.attachment-id", "network-interface-id"})
 TYPES = ("interface", "efa", "efa-only", "trunk", "branch")
 
 INTERFACE_FILTERS: Mapping[str, listing.Reader[NetworkInterface]] = {
@@ -262,16 +265,54 @@ class InterfaceVerbs(NetworkVerbs):
             ids=interface_ids, ids_name="networkInterfaceIds", max_results=max_results, next_token=next_token
         )
         records = self._candidates(interface_ids, wanted)
+        strangers = {} if interface_ids else {view.id: view for view in self._strangers(wanted)}
         for interface_id in interface_ids:
             if interface_id not in records or self.seen(records[interface_id]) is None:
                 raise unknown("interface", interface_id)
 
         def show(interface_id: str) -> NetworkInterface | None:
-            view = self.seen(records[interface_id])
+            view = strangers.get(interface_id) or self.seen(records[interface_id])
             fits = view is not None and listing.fits(view, wanted, readers, lambda n: n.tags)
             return view if fits else None
 
-        return listing.cut(records, show, window)
+        return listing.cut([*records, *strangers], show, window)
+
+    def _strangers(self, filters: listing.Filters) -> Iterator[NetworkInterface]:
+        """What strangers hold (`set_subnet_room`) hangs on ENIs too: requester-managed ones, as a load balancer's.
+
+        They are shown to whoever lists a subnet, or everything, and are no records of this world: nothing can be done
+        to them.
+        """
+        if not NARROW.isdisjoint(filters):
+            return
+        named = filters.get("subnet-id")
+        subnets = self.subnets.values() if named is None else [self.subnets[i] for i in named if i in self.subnets]
+        for subnet in subnets:
+            held = subnet.map.outside()
+            for number, first in enumerate(range(0, len(held), STRANGER_ADDRESSES)):
+                yield self._stranger(subnet, number, tuple(held[first : first + STRANGER_ADDRESSES]))
+
+    def _stranger(self, subnet: SubnetRecord, number: int, addresses: tuple[str, ...]) -> NetworkInterface:
+        name = hashlib.blake2b(f"{subnet.id}/{number}".encode(), digest_size=9).hexdigest()[:17]
+        return NetworkInterface(
+            id=f"eni-{name}",
+            subnet_id=subnet.id,
+            vpc_id=subnet.vpc.id,
+            zone=subnet.zone,
+            description="a stranger's",
+            mac=f"06:{name[0:2]}:{name[2:4]}:{name[4:6]}:{name[6:8]}:{name[8:10]}",
+            groups=(),
+            status="in-use",
+            interface_type="interface",
+            source_dest_check=True,
+            addresses=addresses,
+            prefixes=(),
+            ipv6_addresses=(),
+            ipv6_prefixes=(),
+            attachment=None,
+            requester_managed=True,
+            tags={},
+        )
 
     def _group_names(self, view: NetworkInterface) -> list[str]:
         return [self.groups[i].name for i in view.groups if i in self.groups]

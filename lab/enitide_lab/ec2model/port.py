@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from enitide_api.errors import EC2Ambiguous
+from enitide_ipam.blocks import CidrReservation
 from enitide_ipam.limits import InstanceLimits
 from enitide_ipam.model import (
     Attachment,
@@ -129,6 +130,13 @@ class ModelEc2:
         vpcs = await self._carry(Verb.DESCRIBE_VPCS, lambda: self._model.describe_vpcs((vpc_id,)), {vpc_id}, tuple)
         return Page(tuple(VpcView(each.id, each.cidrs, each.ipv6_cidrs) for each in vpcs))
 
+    async def subnet_reservations(self, subnet_id: str, token: str) -> Page[CidrReservation]:
+        del token
+        found = await self._carry(
+            Verb.GET_RESERVATIONS, lambda: self._model.get_subnet_cidr_reservations(subnet_id), {subnet_id}, tuple
+        )
+        return Page(tuple(CidrReservation(each.id, each.cidr, each.kind) for each in found))
+
     # --- mutations -------------------------------------------------------------------------------------------------
 
     async def create_interface(self, order: CreateInterface) -> EniView:
@@ -138,7 +146,9 @@ class ModelEc2:
                 order.subnet_id,
                 groups=order.groups,
                 description=order.description,
-                secondary_count=order.addresses,
+                address=order.names[0] if order.names else None,
+                addresses=order.names[1:],
+                secondary_count=0 if order.names else order.addresses,
                 prefix_count=order.prefixes,
                 ipv6_prefix_count=int(order.ipv6),
                 tags=order.tags,
@@ -171,10 +181,15 @@ class ModelEc2:
     async def delete_interface(self, eni_id: str) -> None:
         await self._mutate(Verb.DELETE, lambda: self._model.delete_network_interface(eni_id), {eni_id})
 
-    async def assign_private(self, eni_id: str, *, addresses: int, prefixes: int) -> Assigned:
+    async def assign_private(
+        self, eni_id: str, *, addresses: int, prefixes: int, names: tuple[str, ...] = ()
+    ) -> Assigned:
+        count = 0 if names else addresses
         got = await self._mutate(
             Verb.ASSIGN,
-            lambda: self._model.assign_private_ip_addresses(eni_id, count=addresses, prefix_count=prefixes),
+            lambda: self._model.assign_private_ip_addresses(
+                eni_id, count=count, addresses=names, prefix_count=prefixes
+            ),
             {eni_id},
         )
         return Assigned(got.addresses, got.prefixes)

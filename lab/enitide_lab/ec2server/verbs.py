@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from enitide_lab.ec2model import EC2Model, ModelError
+from enitide_lab.ec2model import EC2Model, ModelError, listing
 from enitide_lab.ec2model.errors import bad_combination, dry_run
 from enitide_lab.ec2model.instances import STATE_CODES
 from enitide_lab.ec2model.types import Instance
@@ -299,8 +299,10 @@ def describe_subnets(context: Context, params: Params) -> Result:
 def get_subnet_cidr_reservations(context: Context, params: Params) -> Result:
     """GetSubnetCidrReservations (IPv4)."""
     _refuse_dry(params)
-    found = context.model.get_subnet_cidr_reservations(params["SubnetId"])
-    return {"SubnetIpv4CidrReservations": [context.shapes.reservation(view) for view in found]}
+    found = {each.id: each for each in context.model.get_subnet_cidr_reservations(params["SubnetId"])}
+    page = listing.cut(found, found.get, listing.window(**_paging(params)))
+    shown = [context.shapes.reservation(view) for view in page.items]
+    return {"SubnetIpv4CidrReservations": shown, "NextToken": page.next_token}
 
 
 def create_tags(context: Context, params: Params) -> Result:
@@ -365,7 +367,10 @@ VERBS: Mapping[str, tuple[Handler, frozenset[str]]] = {
     "TerminateInstances": (terminate_instances, frozenset({"InstanceIds"})),
     "DescribeInstanceTypes": (describe_instance_types, _PAGED | {"InstanceTypes"}),
     "DescribeSubnets": (describe_subnets, _PAGED | {"SubnetIds"}),
-    "GetSubnetCidrReservations": (get_subnet_cidr_reservations, frozenset({"SubnetId"})),
+    "GetSubnetCidrReservations": (
+        get_subnet_cidr_reservations,
+        frozenset({"SubnetId", "MaxResults", "NextToken"}),
+    ),
     "CreateTags": (create_tags, frozenset({"Resources", "Tags"})),
     "DeleteTags": (delete_tags, frozenset({"Resources", "Tags"})),
 }

@@ -13,6 +13,7 @@ from random import Random
 from typing import Protocol, TypeVar
 
 from enitide_api.errors import EC2Ambiguous, EC2Error, EC2Throttled, EC2Unavailable, NotLeading
+from enitide_ipam.blocks import CidrReservation
 from enitide_ipam.limits import InstanceLimits
 from enitide_ipam.model import AttachInterface, CreateInterface, EniView, GroupView, RouteTableView, SubnetView
 from enitide_kube.backoff import Backoff
@@ -118,6 +119,10 @@ class Gateway:
         """The VPC, or nothing."""
         return await self._pages(Verb.DESCRIBE_VPCS, lambda t: self._port.describe_vpcs(vpc_id, t))
 
+    async def reservations(self, subnet_id: str) -> Read[CidrReservation]:
+        """All IPv4 CIDR reservations of a subnet."""
+        return await self._pages(Verb.GET_RESERVATIONS, lambda t: self._port.subnet_reservations(subnet_id, t))
+
     async def _pages(self, verb: Verb, page: Callable[[str], Awaitable[Page[T]]]) -> Read[T]:
         asked_at = self._now()
         items: list[T] = []
@@ -164,12 +169,19 @@ class Gateway:
         await self._call(Verb.DELETE, lambda: self._port.delete_interface(eni_id), place, on_wait)
 
     async def assign(
-        self, eni_id: str, place: Order, on_wait: OnWait = _quiet, *, addresses: int = 0, prefixes: int = 0
+        self,
+        eni_id: str,
+        place: Order,
+        on_wait: OnWait = _quiet,
+        *,
+        addresses: int = 0,
+        prefixes: int = 0,
+        names: tuple[str, ...] = (),
     ) -> Assigned:
         """AssignPrivateIpAddresses."""
         return await self._call(
             Verb.ASSIGN,
-            lambda: self._port.assign_private(eni_id, addresses=addresses, prefixes=prefixes),
+            lambda: self._port.assign_private(eni_id, addresses=addresses, prefixes=prefixes, names=names),
             place,
             on_wait,
         )

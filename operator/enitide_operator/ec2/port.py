@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from enitide_api.errors import EC2_CODES, EC2Error, EC2IndexOccupied, ec2_error
 from enitide_ipam.addresses import PREFIX_SIZE
+from enitide_ipam.blocks import CidrReservation
 from enitide_ipam.limits import InstanceLimits
 from enitide_ipam.model import (
     TAG_CLUSTER,
@@ -36,6 +37,7 @@ class Verb(StrEnum):
     DESCRIBE_GROUPS = "DescribeSecurityGroups"
     DESCRIBE_ROUTE_TABLES = "DescribeRouteTables"
     DESCRIBE_VPCS = "DescribeVpcs"
+    GET_RESERVATIONS = "GetSubnetCidrReservations"
     CREATE = "CreateNetworkInterface"
     ATTACH = "AttachNetworkInterface"
     MODIFY = "ModifyNetworkInterfaceAttribute"
@@ -77,13 +79,14 @@ class InterfaceQuery:
     """Which ENIs to list: by exactly one of these. At most 200 values, as EC2 allows per filter.
 
     `instance_ids`: attached to these, with no tag filter (primary and hand-made ENIs count). `tokens`: made for these
-    intents. `interface_ids`: these, as a filter, so that one that is gone does not fail the others. `loose_of`: made
-    for the cluster of that name and attached to nothing.
+    intents. `interface_ids`: these, as a filter, so that one that is gone does not fail the others. `subnet_ids`: all
+    in these, whoever they belong to. `loose_of`: made for the cluster of that name and attached to nothing.
     """
 
     instance_ids: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     interface_ids: tuple[str, ...] = ()
+    subnet_ids: tuple[str, ...] = ()
     loose_of: str = ""
 
     def filters(self) -> dict[str, tuple[str, ...]]:
@@ -92,6 +95,7 @@ class InterfaceQuery:
             "attachment.instance-id": self.instance_ids,
             f"tag:{TAG_TOKEN}": self.tokens,
             "network-interface-id": self.interface_ids,
+            "subnet-id": self.subnet_ids,
             f"tag:{TAG_CLUSTER}": (self.loose_of,) if self.loose_of else (),
         }
         found = {name: values for name, values in asked.items() if values}
@@ -162,6 +166,10 @@ class Ec2Port(Protocol):
 
     async def describe_vpcs(self, vpc_id: str, token: str) -> Page[VpcView]: ...
 
+    async def subnet_reservations(self, subnet_id: str, token: str) -> Page[CidrReservation]:
+        """The subnet's IPv4 CIDR reservations."""
+        ...
+
     async def create_interface(self, order: CreateInterface) -> EniView:
         """The new ENI, detached, with its addresses, prefixes and tags."""
         ...
@@ -176,8 +184,10 @@ class Ec2Port(Protocol):
 
     async def delete_interface(self, eni_id: str) -> None: ...
 
-    async def assign_private(self, eni_id: str, *, addresses: int, prefixes: int) -> Assigned:
-        """Exactly one of the counts is above 0."""
+    async def assign_private(
+        self, eni_id: str, *, addresses: int, prefixes: int, names: tuple[str, ...] = ()
+    ) -> Assigned:
+        """Exactly one of the counts is above 0; `names`: exactly these single addresses, as many as `addresses`."""
         ...
 
     async def assign_ipv6_prefix(self, eni_id: str) -> tuple[str, ...]:

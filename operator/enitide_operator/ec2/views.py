@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from enitide_ipam.blocks import CidrReservation
 from enitide_ipam.limits import InstanceLimits
 from enitide_ipam.model import Attachment, EniView, GroupView, RouteTableView, SubnetView
 from enitide_operator.ec2.port import InstanceView, VpcView
@@ -71,6 +72,11 @@ def _state(block: Document, key: str) -> str:
 def group(doc: Document) -> GroupView:
     """A `SecurityGroup`."""
     return GroupView(doc["GroupId"], doc["VpcId"], tags(doc.get("Tags")))
+
+
+def reservation(doc: Document) -> CidrReservation:
+    """A `SubnetCidrReservation`."""
+    return CidrReservation(doc["SubnetCidrReservationId"], doc["Cidr"], doc["ReservationType"])
 
 
 def route_table(doc: Document) -> RouteTableView:

@@ -30,6 +30,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from enitide_api.errors import EC2Ambiguous, EC2Error, EC2Refused, EC2Unauthorized, EC2Unavailable, SettingsInvalid
+from enitide_ipam.blocks import CidrReservation
 from enitide_ipam.limits import InstanceLimits
 from enitide_ipam.model import CreateInterface, EniView, GroupView, RouteTableView, SubnetView
 from enitide_operator.ec2 import views
@@ -148,11 +149,26 @@ class AwsEc2:
         call = self._client.describe_vpcs
         return await _page(Verb.DESCRIBE_VPCS, call, {"vpc-id": (vpc_id,)}, token, lambda r: map(views.vpc, r["Vpcs"]))
 
+    async def subnet_reservations(self, subnet_id: str, token: str) -> Page[CidrReservation]:
+        more = {"NextToken": token} if token else {}
+        call = self._client.get_subnet_cidr_reservations(SubnetId=subnet_id, MaxResults=PAGE, **more)
+
+        def read(reply: views.Document) -> Page[CidrReservation]:
+            found = tuple(map(views.reservation, reply.get("SubnetIpv4CidrReservations") or ()))
+            return Page(found, reply.get("NextToken") or "")
+
+        return await _sent(Verb.GET_RESERVATIONS, call, read)
+
     async def create_interface(self, order: CreateInterface) -> EniView:
         wanted: dict[str, Any] = {"ClientToken": order.token, "SubnetId": order.subnet_id}
         wanted |= {"Groups": list(order.groups)} if order.groups else {}
         wanted |= {"Description": order.description} if order.description else {}
-        wanted |= {"SecondaryPrivateIpAddressCount": order.addresses} if order.addresses else {}
+        if order.names:
+            wanted["PrivateIpAddress"] = order.names[0]
+            others = [{"PrivateIpAddress": name, "Primary": False} for name in order.names[1:]]
+            wanted |= {"PrivateIpAddresses": others} if others else {}
+        elif order.addresses:
+            wanted["SecondaryPrivateIpAddressCount"] = order.addresses
         wanted |= {"Ipv4PrefixCount": order.prefixes} if order.prefixes else {}
         wanted |= {"Ipv6PrefixCount": 1} if order.ipv6 else {}
         named = [{"Key": key, "Value": value} for key, value in sorted(order.tags.items())]
@@ -178,9 +194,16 @@ class AwsEc2:
     async def delete_interface(self, eni_id: str) -> None:
         await _sent(Verb.DELETE, self._client.delete_network_interface(NetworkInterfaceId=eni_id), _nothing)
 
-    async def assign_private(self, eni_id: str, *, addresses: int, prefixes: int) -> Assigned:
-        count = {"SecondaryPrivateIpAddressCount": addresses} if addresses else {"Ipv4PrefixCount": prefixes}
-        call = self._client.assign_private_ip_addresses(NetworkInterfaceId=eni_id, **count)
+    async def assign_private(
+        self, eni_id: str, *, addresses: int, prefixes: int, names: tuple[str, ...] = ()
+    ) -> Assigned:
+        wanted: dict[str, Any] = {"Ipv4PrefixCount": prefixes}
+        if names:
+            # what another ENI holds is never taken from it: EC2 refuses the whole call
+            wanted = {"PrivateIpAddresses": list(names), "AllowReassignment": False}
+        elif addresses:
+            wanted = {"SecondaryPrivateIpAddressCount": addresses}
+        call = self._client.assign_private_ip_addresses(NetworkInterfaceId=eni_id, **wanted)
         return await _sent(Verb.ASSIGN, call, _assigned)
 
     async def assign_ipv6_prefix(self, eni_id: str) -> tuple[str, ...]:
