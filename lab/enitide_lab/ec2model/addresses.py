@@ -173,6 +173,13 @@ class AddressMap:
             self._recount(index, int(not self._busy[index] & bit), was=was)
             self._kept.discard(index)
 
+    def most_free(self, whole: int) -> int:
+        """The most addresses that can be left while `whole` blocks are whole, as `set_room` counts."""
+        words = [(busy & ~mine & FULL) | held for busy, mine, held in zip(self._busy, self._outside, self._held, strict=True)]
+        wholes = sum(not word for word in words)
+        loose = sum(BLOCK - word.bit_count() for word in words if word)
+        return loose + BLOCK * min(whole, wholes) + 15 * max(0, wholes - whole)
+
     def set_room(self, free: int, whole: int | None = None) -> None:
         """Let strangers take or leave addresses so that exactly `free` are left, `whole` blocks of them whole.
 

@@ -164,7 +164,7 @@ class InterfaceVerbs(NetworkVerbs):
         named = tuple(dict.fromkeys([address, *addresses] if address else addresses))
         wish = Wish(count + (address is None), named, prefix_count, tuple(prefixes), 0, (), ipv6_prefix_count)
         if not ipv4:
-            wish = Wish(ipv6_count=1, ipv6_prefix_count=ipv6_prefix_count)
+            wish = Wish(ipv6_count=int(subnet.map6 is not None), ipv6_prefix_count=ipv6_prefix_count)
         # Without `address` the ENI's own is EC2's choice, which a claim holds behind the named ones.
         furnish(record, claim(subnet, wish), own=None if not ipv4 else 0 if address else len(named))
         self.adopt(record, tags)

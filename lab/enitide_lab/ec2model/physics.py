@@ -61,7 +61,7 @@ class AnswerLost(Exception):
 
 @dataclass(slots=True)
 class Physics:
-    """Faults, latency, throttling and the call log of one EC2 endpoint."""
+    """Faults, latency, throttling and the call log of one EC2 endpoint. `mutated_at_s`: last mutating call tried."""
 
     clock: Callable[[], float]
     latency_s: float = 0.0
@@ -70,6 +70,7 @@ class Physics:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH))
     largest_reply: int = 0
+    mutated_at_s: float = float("-inf")
     _numbers: int = 0
 
     def add(self, fault: Fault) -> int:
@@ -91,6 +92,8 @@ class Physics:
     def rule(self, verb: str, subjects: Collection[str] = (), *, unfiltered: bool = False) -> Ruling:
         """Decide what happens to a call that arrives now. `unfiltered`: a read of everything in one page."""
         now_s = self.clock()
+        if not verb.startswith(READS):
+            self.mutated_at_s = now_s
         self.faults = [fault for fault in self.faults if not fault.over(now_s)]
         delay_s = self.latency_s
         struck: Fault | None = None
