@@ -30,5 +30,12 @@ COMMANDS: tuple[Command, ...] = (
     Command("operator", "enitide_operator.main:main", "Run the operator: EC2, pools, leases.", "Run"),
     Command("agent", "enitide_enidp.main:main", "Run the agent of this node: addresses, routes, eBPF.", "Run"),
     Command("lab", "enitide_lab.cli:main", "A VPC on this machine (up, status, exec, env, down).", "Try", "lab"),
+    Command(
+        "simulate",
+        "enitide_lab.simulate.command:main",
+        "Ask the engine: a scenario in, pools, calls and reasons out; hours in seconds.",
+        "Try",
+        "lab",
+    ),
     Command("demo", "enitide_lab.demo:main", "A tour: pools fill, pods start, packets pass.", "Try", "lab"),
 )

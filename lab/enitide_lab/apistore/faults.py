@@ -89,6 +89,10 @@ class Faults:
         self.active.append(fault)
         return fault
 
+    def remove(self, fault: Fault) -> None:
+        """It holds no more, if it still did."""
+        self.active = [each for each in self.active if each is not fault]
+
     def clear(self) -> None:
         """No fault holds any more, and an outage ends."""
         self.active.clear()

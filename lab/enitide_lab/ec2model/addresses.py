@@ -175,10 +175,18 @@ class AddressMap:
 
     def most_free(self, whole: int) -> int:
         """The most addresses that can be left while `whole` blocks are whole, as `set_room` counts."""
-        words = [(busy & ~mine & FULL) | held for busy, mine, held in zip(self._busy, self._outside, self._held, strict=True)]
+        words = [
+            (busy & ~mine & FULL) | held for busy, mine, held in zip(self._busy, self._outside, self._held, strict=True)
+        ]
         wholes = sum(not word for word in words)
         loose = sum(BLOCK - word.bit_count() for word in words if word)
         return loose + BLOCK * min(whole, wholes) + 15 * max(0, wholes - whole)
+
+    def change_room(self, free: int | None, whole: int | None) -> None:
+        """`set_room`, where None is what there is now (`free`: as near to it as `whole` lets it be)."""
+        if free is None:
+            free = self.free if whole is None else max(BLOCK * whole, min(self.free, self.most_free(whole)))
+        self.set_room(free, whole)
 
     def set_room(self, free: int, whole: int | None = None) -> None:
         """Let strangers take or leave addresses so that exactly `free` are left, `whole` blocks of them whole.

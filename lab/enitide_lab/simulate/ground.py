@@ -19,7 +19,6 @@ from enitide_lab.simulate.scenario import Eni, NodeGroup, Scenario, Subnet
 from enitide_operator.ec2 import views
 
 
-
 def instance_id(node: str) -> str:
     """The id of a node's instance."""
     return f"i-{node}"
@@ -27,9 +26,7 @@ def instance_id(node: str) -> str:
 
 def shipped_limits(scenario: Scenario) -> Callable[[str], InstanceLimits | None]:
     """The operator's table: the shipped one, as the scenario extends or shortens it."""
-    own = {
-        name: views.limits(each.document) if each.shipped else None for name, each in scenario.world.types.items()
-    }
+    own = {name: views.limits(each.document) if each.shipped else None for name, each in scenario.world.types.items()}
     return lambda name: own[name] if name in own else limits_for(name)
 
 
@@ -87,9 +84,8 @@ class _Ground:
         space = self._model.subnets[subnet.id].map
         if subnet.free is None and subnet.whole_prefixes is None:
             return
-        most = space.free if subnet.whole_prefixes is None else space.most_free(subnet.whole_prefixes)
         try:
-            space.set_room(min(space.free, most) if subnet.free is None else subnet.free, subnet.whole_prefixes)
+            space.change_room(subnet.free, subnet.whole_prefixes)
         except ValueError as error:
             subnet.place.refuse(f"subnet {subnet.id}: {error}")
 

@@ -18,6 +18,7 @@ from enitide_api.errors import UsageError
 from enitide_api.resources import seconds
 
 T = TypeVar("T")
+D = TypeVar("D")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_DEEP = 30
 
@@ -125,13 +126,12 @@ class Item:
     def integer(self, least: int = 0, most: int | None = None) -> int:
         """A whole number in bounds."""
         value = self.plain() if isinstance(self._node, yaml.ScalarNode) else None
-        fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        if not fits or (most is not None and value > most):
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= (most or value):
             self.refuse(f"must be a whole number from {least}" + (f" to {most}" if most is not None else ""))
-        return int(value)
+        return value
 
     def boolean(self) -> bool:
-        """true or false."""
+        """A boolean."""
         value = self.plain() if isinstance(self._node, yaml.ScalarNode) else None
         if not isinstance(value, bool):
             self.refuse("must be true or false")
@@ -210,7 +210,7 @@ def load(text: str, file: str) -> Item:
     return Item(Place(file, node.start_mark.line + 1), node, loader)
 
 
-def given(keys: Mapping[str, Item], name: str, read: Callable[[Item], T], default: T) -> T:
+def given(keys: Mapping[str, Item], name: str, read: Callable[[Item], T], default: D) -> T | D:
     """`read` of a key that stands there and is not null, else the default."""
     item = keys.get(name)
     return default if item is None or item.is_null else read(item)

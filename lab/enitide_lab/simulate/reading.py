@@ -23,7 +23,9 @@ from enitide_lab.simulate.classes import Classes, read_classes
 from enitide_lab.simulate.located import Item, given, load, required, unknown
 from enitide_lab.simulate.reading_events import Names, read_events
 from enitide_lab.simulate.scenario import (
+    DEFAULT_CIDRS,
     DEFAULT_TYPE,
+    DEFAULT_VPC,
     DEFAULT_ZONE,
     Eni,
     Group,
@@ -117,14 +119,14 @@ def _world(item: Item) -> World:
 def _vpc(item: Item, subnets: tuple[Subnet, ...]) -> Vpc:
     keys = item.mapping(("id", "cidrs"))
     cidrs = given(keys, "cidrs", lambda each: tuple(member.network() for member in each.sequence()), ())
-    vpc = Vpc(given(keys, "id", lambda each: each.text("a VPC's id"), Vpc.id), cidrs, item.place)
+    vpc = Vpc(given(keys, "id", lambda each: each.text("a VPC's id"), DEFAULT_VPC), cidrs, item.place)
     return vpc if cidrs else _implied_vpc(vpc, subnets)
 
 
 def _implied_vpc(vpc: Vpc, subnets: tuple[Subnet, ...]) -> Vpc:
     """Without `cidrs` the VPC is as wide as its subnets."""
     own = tuple(dict.fromkeys(each.cidr for each in subnets if each.vpc in ("", vpc.id)))
-    return replace(vpc, cidrs=own or Vpc.cidrs)
+    return replace(vpc, cidrs=own or DEFAULT_CIDRS)
 
 
 def _types(item: Item) -> dict[str, InstanceType]:

@@ -16,14 +16,16 @@ from enitide_lab.simulate.located import NOWHERE, Place
 
 DEFAULT_TYPE = "m5.large"
 DEFAULT_ZONE = "us-west-1a"
+DEFAULT_VPC = "vpc-1"
+DEFAULT_CIDRS = ("10.0.0.0/16",)
 
 
 @dataclass(frozen=True, slots=True)
 class Vpc:
     """The cluster's VPC."""
 
-    id: str = "vpc-1"
-    cidrs: tuple[str, ...] = ("10.0.0.0/16",)
+    id: str = DEFAULT_VPC
+    cidrs: tuple[str, ...] = DEFAULT_CIDRS
     place: Place = NOWHERE
 
 
@@ -103,7 +105,7 @@ class ClassObject:
 
 @dataclass(frozen=True, slots=True)
 class NodeGroup:
-    """`count` nodes: NAME alone for one, else NAME-1, NAME-2, …"""
+    """`count` nodes: NAME alone for one, else NAME-1, NAME-2 and so on."""
 
     name: str
     count: int = 1
@@ -140,7 +142,7 @@ class Scenario:
     world: World
     nodes: tuple[NodeGroup, ...]
     classes: tuple[ClassObject, ...] = ()
-    settings: OperatorSettings = OperatorSettings()
+    settings: OperatorSettings = field(default_factory=OperatorSettings)
     events: tuple[Any, ...] = ()
     seed: int = 0
 
