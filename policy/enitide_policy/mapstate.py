@@ -19,8 +19,12 @@ shorter prefix is written for every CIDR identity inside it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
+from ipaddress import IPv4Network, IPv6Network
+
+Network = IPv4Network | IPv6Network
 
 
 class Direction(IntEnum):
@@ -81,23 +85,110 @@ class RuleValue:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """One complete policy. `id` is never reused while an endpoint may still point at it; 0 is "closed"."""
+    """One complete policy. `id` is never reused while an endpoint may still point at it; 0 is "closed".
 
-    id: int
-    isolated_ingress: bool
-    isolated_egress: bool
-    entries: dict[RuleKey, RuleValue]
-
-
-@dataclass(frozen=True, slots=True)
-class RuleSetDelta:
-    """What changed in a rule set since the last delta: apply `puts` before `deletes`, then bump its generation.
-
-    `isolated_*` are the values from now on.
+    `entries` are packed: `pack_key(RuleKey)` -> `pack_value(RuleValue)`, see there.
     """
 
     id: int
     isolated_ingress: bool
     isolated_egress: bool
-    puts: dict[RuleKey, RuleValue]
-    deletes: tuple[RuleKey, ...]
+    entries: Mapping[int, int]
+
+    def rules(self) -> Iterator[tuple[RuleKey, RuleValue]]:
+        """The entries unpacked, for people and tests."""
+        return ((unpack_key(key), unpack_value(value)) for key, value in self.entries.items())
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSetDelta:
+    """What changed in a rule set since the last delta; keys and values are packed as in `RuleSet`.
+
+    Apply in this order, so that no packet meets a verdict that neither the old nor the new policy gives: `puts` as they
+    stand, `isolated_*` (the values from now on), `deletes` as they stand, then the new generation.
+    """
+
+    id: int
+    isolated_ingress: bool
+    isolated_egress: bool
+    puts: Mapping[int, int]
+    deletes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """All that one batch of events changed, in the order in which it must reach the kernel.
+
+    `created` rule sets; `deltas`; `cidrs` to be entered (an identity's rules are there before its addresses);
+    `endpoints` to be switched (their rule set's id; 0 closes); `cidrs_gone`; `late` deltas (rules of CIDRs that have
+    gone); `dropped` rule sets, to which no endpoint points any more.
+    """
+
+    created: tuple[RuleSet, ...] = ()
+    deltas: tuple[RuleSetDelta, ...] = ()
+    cidrs: Mapping[Network, int] = field(default_factory=dict)
+    endpoints: Mapping[str, int] = field(default_factory=dict)
+    cidrs_gone: tuple[Network, ...] = ()
+    late: tuple[RuleSetDelta, ...] = ()
+    dropped: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        parts = (self.created, self.deltas, self.cidrs, self.endpoints, self.cidrs_gone, self.late, self.dropped)
+        return any(parts)
+
+
+# A packed key is the kernel's `struct rule_key` behind its first field, as a little-endian number of 10 bytes, and a
+# packed value its `struct rule` of 12 bytes: `(key << 16 | place).to_bytes(12, "little")`, `value.to_bytes(12, "little")`.
+IDENTITY_SHIFT, DIRECTION_SHIFT, PEER_SHIFT, PROTOCOL_SHIFT, BITS_SHIFT = 16, 48, 56, 64, 72
+BASELINE_SHIFT, ADMIN_ACTION_SHIFT, BASELINE_ACTION_SHIFT = 32, 64, 72
+MIDDLE_DENY = 1 << 80
+MIDDLE_ALLOW = 2 << 80
+MAX_PRECEDENCE = (1 << 32) - 1
+
+
+def pack_key(key: RuleKey) -> int:
+    """The key as one number; equal keys are equal numbers."""
+    return (
+        key.port
+        | key.identity << IDENTITY_SHIFT
+        | key.direction << DIRECTION_SHIFT
+        | key.peer << PEER_SHIFT
+        | key.protocol << PROTOCOL_SHIFT
+        | key.port_bits << BITS_SHIFT
+    )
+
+
+def unpack_key(packed: int) -> RuleKey:
+    """The inverse of `pack_key`."""
+    return RuleKey(
+        Direction(packed >> DIRECTION_SHIFT & 0xFF),
+        Peer(packed >> PEER_SHIFT & 0xFF),
+        packed >> IDENTITY_SHIFT & 0xFFFFFFFF,
+        packed >> PROTOCOL_SHIFT & 0xFF,
+        packed & 0xFFFF,
+        packed >> BITS_SHIFT,
+    )
+
+
+def pack_value(value: RuleValue) -> int:
+    """The value as one number."""
+    return (
+        value.admin_precedence
+        | value.baseline_precedence << BASELINE_SHIFT
+        | value.admin << ADMIN_ACTION_SHIFT
+        | value.baseline << BASELINE_ACTION_SHIFT
+        | (MIDDLE_DENY if value.deny else 0)
+        | (MIDDLE_ALLOW if value.allow else 0)
+    )
+
+
+def unpack_value(packed: int) -> RuleValue:
+    """The inverse of `pack_value`."""
+    return RuleValue(
+        Action(packed >> ADMIN_ACTION_SHIFT & 0xFF),
+        packed & 0xFFFFFFFF,
+        bool(packed & MIDDLE_DENY),
+        bool(packed & MIDDLE_ALLOW),
+        Action(packed >> BASELINE_ACTION_SHIFT & 0xFF),
+        packed >> BASELINE_SHIFT & 0xFFFFFFFF,
+    )

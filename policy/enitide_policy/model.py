@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
 
-from enitide_policy.mapstate import Action, Direction
+from enitide_policy.mapstate import Action, Direction, Network
 from enitide_policy.numbers import Reserved
 from enitide_policy.problems import ObjectRef
 from enitide_policy.selectors import Requirement, Selector
-
-Network = IPv4Network | IPv6Network
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}

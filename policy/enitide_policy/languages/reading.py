@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from typing import Any, NoReturn
 
 from enitide_api.reasons import Reason
-from enitide_policy.model import Network
+from enitide_policy.mapstate import Network
 from enitide_policy.problems import ObjectRef, Problem
 from enitide_policy.selectors import Operator, Requirement
 
