@@ -138,7 +138,8 @@ class Changes:
 
 
 # A packed key is the kernel's `struct rule_key` behind its first field, as a little-endian number of 10 bytes, and a
-# packed value its `struct rule` of 12 bytes: `(key << 16 | place).to_bytes(12, "little")`, `value.to_bytes(12, "little")`.
+# packed value its `struct rule` of 12 bytes: `(key << 16 | place).to_bytes(12, "little")` and
+# `value.to_bytes(12, "little")`.
 IDENTITY_SHIFT, DIRECTION_SHIFT, PEER_SHIFT, PROTOCOL_SHIFT, BITS_SHIFT = 16, 48, 56, 64, 72
 BASELINE_SHIFT, ADMIN_ACTION_SHIFT, BASELINE_ACTION_SHIFT = 32, 64, 72
 MIDDLE_DENY = 1 << 80
