@@ -164,10 +164,14 @@ def _stamped(wanted: Condition, before: Condition | None, now: float) -> Conditi
     return msgspec.structs.replace(wanted, last_transition_time=moment)
 
 
+# resolved once: msgspec reads the annotations anew each time it is asked
+_STATUS_FIELDS = msgspec.structs.fields(ENINodeStatus)
+
+
 def changed_parts(before: ENINodeStatus, after: ENINodeStatus) -> dict[str, object]:
     """The fields of a merge patch's `status` that differ, by wire name; empty: nothing to write."""
     parts: dict[str, object] = {}
-    for field in msgspec.structs.fields(ENINodeStatus):
+    for field in _STATUS_FIELDS:
         new = getattr(after, field.name)
         if new != getattr(before, field.name):
             parts[field.encode_name] = msgspec.to_builtins(new)

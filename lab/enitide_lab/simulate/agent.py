@@ -71,7 +71,6 @@ class ToldPool(Pool):
     def fulfil(self, now: float) -> tuple[Record, ...]:
         """Hold as many addresses as are told to be in use or cooling, or as many as there are."""
         records: list[Record] = []
-        self._pods = [uid for uid in self._pods if self.ledger.of_pod(PodRef(uid=uid))]
         while len(self._cooling) > self.told.cooling:
             records += self._drop(self._cooling.pop(), now)
         while len(self._pods) > self.told.in_use:
@@ -83,6 +82,11 @@ class ToldPool(Pool):
                     return tuple(records)
                 records += grant.records
         return tuple(records)
+
+    def forget_vanished(self) -> None:
+        """Pods whose reservation went with its address: they are to get another."""
+        if len(self.ledger.held) < len(self._pods) + len(self._cooling):
+            self._pods = [uid for uid in self._pods if self.ledger.of_pod(PodRef(uid=uid))]
 
     def _hold(self, mine: list[str], now: float) -> Grant | None:
         if self.stock.pick() is None:
@@ -143,6 +147,7 @@ class SimAgent:
         self._seen_any = False
         self._task: asyncio.Task[None] | None = None
         self._announced = False
+        self._ready: frozenset[str] = frozenset()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -205,7 +210,11 @@ class SimAgent:
 
     def _fulfil(self) -> None:
         """A simulated node's devices are configured at once."""
-        self.pool.set_ready([each.id for each in self.pool.interfaces()])
+        published = frozenset(each.id for each in self.pool.interfaces())
+        if published != self._ready:
+            self._ready = published
+            self.pool.set_ready(published)
+        self.pool.forget_vanished()
         self._memory.keep(self.pool.fulfil(self._memory.now()))
 
     def _stop(self) -> None:

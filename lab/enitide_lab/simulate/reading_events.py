@@ -34,7 +34,7 @@ from enitide_operator.ec2.port import Verb
 
 _KINDS = tuple(kind.kind for kind in (ENINODE, ENICLASS, NODE, POD, LEASE, EVENT))
 _GROUPS = ("mutations", "reads", "*")
-VERBS = tuple(dict.fromkeys([*Verb, *AWS_BUCKETS]))
+VERBS = tuple(dict.fromkeys([*(verb.value for verb in Verb), *AWS_BUCKETS]))
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9]*(\.[A-Za-z0-9]+)*")
 _HTTP = (400, 599)
 
