@@ -24,6 +24,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("status", "enitide_operator.cli.status:main", "Is the cluster's network healthy, and if not, why.", "Look"),
     Command("node", "enitide_operator.cli.node:main", "Nodes: their pools, ENIs and reasons (list, show).", "Look"),
     Command("ipam", "enitide_operator.cli.ipam:main", "Every address: owner, ENI, state, since (show).", "Look"),
+    Command("frag", "enitide_operator.cli.frag:main", "Subnets' /28s: whole, broken, whose; a picture of one.", "Look"),
+    Command("forecast", "enitide_operator.cli.forecast:main", "When subnets and the cluster run full.", "Look"),
     Command("monitor", "enitide_enidp.cli.monitor:main", "Follow what this node's datapath drops, and why.", "Look"),
     Command("bpf", "enitide_enidp.cli.bpf:main", "This node's eBPF maps and programs (map, prog).", "Look"),
     Command("policy", "enitide_enidp.cli.policy:main", "Who may talk to whom (verdict, trace).", "Look"),

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     AT_CAPACITY = "AtCapacity"  # no free slot, or maxAllocate reached
     ADDRESS_PENDING = "AddressPending"  # a pod waits for an address and the reason of the node is not known yet
     SUBNET_EXHAUSTED = "SubnetExhausted"
+    ROOM_LEFT = "RoomLeft"  # a subnet has what the condition speaks of
     NO_ELIGIBLE_SUBNET = "NoEligibleSubnet"
     NO_WHOLE_PREFIX = "NoWholePrefix"
     SECURITY_GROUPS_MISSING = "SecurityGroupsMissing"

@@ -123,6 +123,8 @@ class OperatorSettings(CommonSettings):
     """How often leaked ENIs and ENINodes of instances that are gone are looked for."""
     report_interval: Duration = Field(default=30.0, ge=1)
     """Base of the agents' report interval; multiplied by ln(1 + nodes)."""
+    subnet_reports: bool = True
+    """Read the /28 map of each subnet that nodes can use (by its id, hourly) and keep a SubnetReport of it."""
     taint_nodes: bool = False
     """Taint a node that has no address to give `enitide.io/no-address:NoSchedule`, and take the taint away when it has.
     See docs/scheduling.md for the pods that must tolerate it."""

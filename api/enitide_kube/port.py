@@ -68,6 +68,7 @@ POLICIES = (
 )
 SERVICE = Kind("", "v1", "Service", "services", namespaced=True)
 ENDPOINTSLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", namespaced=True)
+SUBNETREPORT = Kind("enitide.io", "v1alpha1", "SubnetReport", "subnetreports", namespaced=False)
 CRD = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 
 

@@ -64,8 +64,8 @@ class Book:
 
     def gauges(self, now: float) -> tuple[SubnetGauge, ...]:
         """Every subnet of every VPC that is read, for metrics."""
-        views = (stock.view(now) for vpc in self._vpcs.values() for _, stock in sorted(vpc.subnets.items()))
-        return tuple(_gauge(each) for each in views)
+        stocks = (stock for vpc in self._vpcs.values() for _, stock in sorted(vpc.subnets.items()))
+        return tuple(_gauge(stock.view(now), stock.map) for stock in stocks)
 
     def groups(self, vpc_id: str) -> tuple[GroupView, ...]:
         """All security groups of a VPC."""
@@ -118,6 +118,17 @@ class Book:
         stock = self._stock(subnet_id)
         if stock is not None:
             stock.mapped(blocks, now)
+
+    def plan_by_map(self, subnet_id: str) -> None:
+        """From now on planning rests on the subnet's map, whenever it is read."""
+        stock = self._stock(subnet_id)
+        if stock is not None:
+            stock.planned = True
+
+    def map_of(self, subnet_id: str) -> BlockMap | None:
+        """The map as it stands, for showing; None before the first reading."""
+        stock = self._stock(subnet_id)
+        return stock.map if stock is not None else None
 
     def counted_at(self, subnet_id: str) -> float:
         """When the subnet's last free count was asked for (Unix seconds), long ago where there is none."""
@@ -193,6 +204,7 @@ class Book:
         return vpc.subnets.get(subnet_id) if vpc else None
 
 
-def _gauge(subnet: SubnetView) -> SubnetGauge:
-    broken = None if subnet.blocks is None else len(subnet.blocks.broken)
-    return SubnetGauge(subnet.id, subnet.zone, subnet.free, subnet.whole_prefixes, broken)
+def _gauge(subnet: SubnetView, blocks: BlockMap | None) -> SubnetGauge:
+    if blocks is None:
+        return SubnetGauge(subnet.id, subnet.zone, subnet.free)
+    return SubnetGauge(subnet.id, subnet.zone, subnet.free, blocks.whole, len(blocks.broken))

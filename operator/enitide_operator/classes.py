@@ -101,6 +101,10 @@ class ClassBook:
         if kept is None or kept.problem:
             self._classes[name] = Governing(name, new.metadata.generation, new.spec, problem)
 
+    def named(self, name: str) -> ENIClassSpec:
+        """The class of that name as it is used; the built-in defaults where there is none."""
+        return self._classes.get(name, BUILT_IN).spec
+
     def governing(self, labels: Mapping[str, str]) -> Governing:
         """The class of a node with these labels; of equal weights the first by name."""
         fitting = [each for each in self._classes.values() if matches(each.spec.node_selector, labels)]

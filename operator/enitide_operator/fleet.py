@@ -22,6 +22,7 @@ from enitide_operator.fleet_state import fleet_state
 from enitide_operator.gauges import FleetState
 from enitide_operator.leftovers import Leftovers
 from enitide_operator.node_state import Summary
+from enitide_operator.subnet_reporter import Placement, SubnetReporter
 from enitide_operator.sweeper import Sweeper
 from enitide_operator.tainting import bring
 from enitide_operator.taints import is_tainted
@@ -52,6 +53,8 @@ class Fleet:
             self._add(resource)
         self._ctx.tasks.spawn(self._drift(), name="drift")
         self._ctx.tasks.spawn(self._leftovers.run(), name="leftovers")
+        if self._ctx.settings.subnet_reports:
+            self._ctx.tasks.spawn(SubnetReporter(self._ctx, self.placements).run(), name="subnet reports")
         if self._ctx.plan_settings.cluster_name:
             self._sweeper = Sweeper(self._ctx, self._known, self._conditions)
             self._ctx.tasks.spawn(self._sweeper.run(), name="sweep")
@@ -137,6 +140,15 @@ class Fleet:
         return found
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    def placements(self) -> frozenset[Placement]:
+        """Where nodes are and which classes govern them, each once."""
+        found = set()
+        for actor in self._actors.values():
+            where, class_ = actor.state.resource.spec.instance, actor.state.resource.status.class_
+            if where.vpc_id and class_ is not None:
+                found.add(Placement(where.vpc_id, where.availability_zone, where.subnet_id, class_.name))
+        return frozenset(found)
 
     def _add(self, resource: ENINode) -> None:
         name = resource.metadata.name

@@ -1,8 +1,8 @@
-"""Keeps the /28 maps of subnets read: those that a node which may use prefixes can be given addresses from, no others.
+"""Keeps the /28 maps of subnets read: those that a node which may use prefixes can be given addresses from.
 
-Read at first want, hourly (jittered), soon after a refusal, and when somebody wants prefixes of a subnet whose map is
-old and shows none. A cluster without prefix delegation reads none. A map that cannot be read keeps nobody waiting: its
-subnet is planned for without, as one whose whole /28s are unknown.
+And those that are only reported (`show`): planning does not rest on them. Read at first want, hourly (jittered), soon
+after a refusal, and when somebody wants prefixes of a subnet whose map is old and shows none. A map that cannot be read
+keeps nobody waiting: its subnet is planned for without, as one whose whole /28s are unknown.
 """
 
 from __future__ import annotations
@@ -80,15 +80,25 @@ class MapReader:
         now_s = asyncio.get_running_loop().time()
         ready = True
         for subnet_id in subnet_ids:
-            state = self._subnets.get(subnet_id)
-            if state is None:
-                state = self._subnets[subnet_id] = _Subnet()
-                self._tasks.spawn(self._keep(subnet_id, state), name=f"map {subnet_id}")
+            self._book.plan_by_map(subnet_id)
+            state = self._kept(subnet_id)
             if fresh and state.asked and now_s - state.read_at_s > OLD_S:
                 state.asked = False
                 self._hurry(state, now_s)
             ready = ready and state.asked
         return ready
+
+    def show(self, subnet_ids: Iterable[str]) -> None:
+        """From now on these are kept read, to be shown; nothing is planned by them unless somebody `want`s them."""
+        for subnet_id in subnet_ids:
+            self._kept(subnet_id)
+
+    def _kept(self, subnet_id: str) -> _Subnet:
+        state = self._subnets.get(subnet_id)
+        if state is None:
+            state = self._subnets[subnet_id] = _Subnet()
+            self._tasks.spawn(self._keep(subnet_id, state), name=f"map {subnet_id}")
+        return state
 
     def refused(self, subnet_id: str) -> None:
         """EC2 had no whole /28, no room, or not the address that was asked for by name: read the map again soon."""

@@ -45,6 +45,7 @@ class _Change:
 class SubnetStock:
     """`read`, `asked_at`: EC2's words and when they were asked for. Times are Unix seconds.
 
+    `planned`: planning rests on the map; else it is only shown.
     `blind`: EC2 counts far fewer free addresses than the map shows, so most of the subnet is another account's and the
     map says nothing.
     """
@@ -62,6 +63,7 @@ class SubnetStock:
     doubted_at: float | None = None
     nameless_until: float = 0.0
     blind: bool = False
+    planned: bool = False
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
@@ -70,7 +72,7 @@ class SubnetStock:
         free = self._free()
         held_back = self.no_prefix_until is not None and now < self.no_prefix_until
         whole = 0 if held_back else None
-        blocks = None if self.blind else self.map
+        blocks = None if self.blind or not self.planned else self.map
         if blocks is not None:
             ordered = sum(each.prefixes for each in self.open.values())
             unnamed = sum(each.addresses for each in self.open.values() if not each.names) - PREFIX_SIZE * ordered

@@ -93,9 +93,24 @@ def test_only_the_operator_writes_status_and_only_agents_write_spec():
     assert writers.pop("eninodes/status") == {"enitide-operator"}
     assert writers.pop("eniclasses/status") == {"enitide-operator"}
     assert writers.pop("eninodes") == {"enitide-agent"}
-    for resource in ("securityidentities", "securityidentities/status", "endpointbatches"):
+    for resource in (
+        "securityidentities",
+        "securityidentities/status",
+        "endpointbatches",
+        "subnetreports",
+        "subnetreports/status",
+    ):
         assert writers.pop(resource) == {"enitide-operator"}
     assert writers in ({}, {"eniclasses": {"enitide-operator"}})
+
+
+def test_only_the_setting_gives_the_right_to_taint_nodes():
+    def may_patch_nodes(*values):
+        found = [rule for _, rule in rules(rendered("default", *values)) if rule["resources"] == ["nodes"]]
+        return any("patch" in rule["verbs"] for rule in found)
+
+    assert not may_patch_nodes()
+    assert may_patch_nodes("--set", "settings.operator.taint_nodes=true")
 
 
 def test_nobody_but_the_operator_may_write_who_is_who():

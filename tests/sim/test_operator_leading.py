@@ -148,7 +148,7 @@ def test_an_eninode_that_names_another_instance_than_its_node_gets_no_call_at_al
         scene = Scene()
         await scene.install()
         await scene.node("n", provider="aws:///us-west-2a/i-00000000000000000")
-        operator = scene.operator(cluster_name="")  # the sweep asks for no node
+        operator = scene.operator(cluster_name="", subnet_reports=False)  # sweep and reports ask for no node
 
         async def told() -> bool:
             return await scene.ready_reason("n") == "InstanceMismatch"
@@ -266,7 +266,7 @@ def test_a_node_that_comes_to_name_another_instance_is_neither_read_nor_given_no
         scene = Scene()
         await scene.install()
         await scene.node("n")
-        operator = scene.operator(cluster_name="")  # the sweep asks for no node
+        operator = scene.operator(cluster_name="", subnet_reports=False)  # sweep and reports ask for no node
         await scene.until(lambda: _filled(scene), "the pool")
         address = (await scene.eninode("n")).status.interfaces[0].addresses[0]
         await scene.replace_node("n", "i-00000000000000000")

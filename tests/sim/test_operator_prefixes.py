@@ -151,12 +151,12 @@ def test_reservations_are_respected_without_one_refused_call() -> None:
     run_virtual(scenario())
 
 
-def test_a_cluster_without_prefix_delegation_reads_no_map() -> None:
+def test_a_cluster_without_prefix_delegation_and_reports_reads_no_map() -> None:
     async def scenario() -> None:
         scene = Scene()
         await scene.install()
         await scene.node("n")
-        scene.operator()
+        scene.operator(subnet_reports=False)
         await filled(scene, 8)
         await asyncio.sleep(7200)
         assert not scene.calls("GetSubnetCidrReservations")

@@ -21,6 +21,7 @@ from enitide_api.resources import (
     builtins,
     decode,
 )
+from enitide_api.subnetreport import SubnetReport
 from enitide_ipam.limits import known_types, limits_for
 
 pytestmark = pytest.mark.unit
@@ -45,6 +46,7 @@ def compare(struct, schema, where):
 @pytest.mark.parametrize(
     ("file", "struct"),
     [
+        ("enitide.io_subnetreports.yaml", SubnetReport),
         ("enitide.io_eninodes.yaml", ENINode),
         ("enitide.io_eniclasses.yaml", ENIClass),
         ("enitide.io_securityidentities.yaml", SecurityIdentity),

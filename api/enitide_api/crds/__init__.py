@@ -11,6 +11,7 @@ from enitide_api.crds.eniclass import eniclass_schema
 from enitide_api.crds.eninode import ENINODE_SCHEMA
 from enitide_api.crds.identity import BATCH_SCHEMA, IDENTITY_SCHEMA
 from enitide_api.crds.shapes import Schema
+from enitide_api.crds.subnetreport import SUBNETREPORT_SCHEMA
 from enitide_api.resources import GROUP, VERSION
 
 CATEGORY = "enitide"
@@ -65,6 +66,20 @@ _BATCH_COLUMNS = [
     _AGE,
 ]
 
+_REPORT_COLUMNS = [
+    _column("Zone", "string", ".spec.availabilityZone"),
+    _column("CIDR", "string", ".spec.cidr"),
+    _column("Free", "integer", ".status.addresses.free"),
+    _column("Whole/28s", "integer", ".status.prefixes.whole", 0, "/28s that can become a prefix."),
+    _column("Broken/28s", "integer", ".status.prefixes.broken"),
+    _column("Ours", "integer", ".status.addresses.ours"),
+    _column("Others", "integer", ".status.addresses.otherClusters", 1, "Of other clusters."),
+    _column("Foreign", "integer", ".status.addresses.foreign", 1),
+    _column("Full", "string", ".status.forecast.fullAt", 1, "When no address is left, if it goes on so."),
+    _column("Confidence", "string", ".status.forecast.confidence", 1),
+    _AGE,
+]
+
 
 def _definition(kind: str, plural: str, short: str, schema: Schema, columns: list[dict[str, Any]]) -> Schema:
     subresources: dict[str, Any] = {"subresources": {"status": {}}} if "status" in schema["properties"] else {}
@@ -107,5 +122,8 @@ def definitions() -> dict[str, Schema]:
         ),
         "enitide.io_endpointbatches.yaml": _definition(
             "EndpointBatch", "endpointbatches", "epb", BATCH_SCHEMA, _BATCH_COLUMNS
+        ),
+        "enitide.io_subnetreports.yaml": _definition(
+            "SubnetReport", "subnetreports", "snr", SUBNETREPORT_SCHEMA, _REPORT_COLUMNS
         ),
     }
