@@ -66,6 +66,8 @@ def iam() -> Files:
 
 The operator's role needs this and nothing more; nodes need no AWS rights. Write your `--cluster-name` for CLUSTER.
 An ENI can be made only with the cluster's tag, and detached, deleted or marked only if it carries it.
+`StaticAddress` and `DescribeAddresses` are for classes with an `elasticIPSelector`, `GetSubnetCidrReservations` is for
+those with `prefixDelegation`: leave out what no class of yours needs.
 
 ```json
 {text}

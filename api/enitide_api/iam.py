@@ -12,6 +12,7 @@ from typing import Any
 CLUSTER_TAG = "enitide.io/cluster"
 
 READS = (
+    "DescribeAddresses",
     "DescribeInstances",
     "DescribeInstanceTypes",
     "DescribeNetworkInterfaces",
@@ -38,6 +39,7 @@ def policy(cluster: str) -> dict[str, Any]:
     """The policy document for a cluster's operator. `cluster` is `--cluster-name`."""
     of_cluster = {"StringEquals": {f"aws:ResourceTag/{CLUSTER_TAG}": cluster}}
     in_request = {"StringEquals": {f"aws:RequestTag/{CLUSTER_TAG}": cluster}}
+    elastic = "arn:aws:ec2:*:*:elastic-ip/*"
     eni, instance = "arn:aws:ec2:*:*:network-interface/*", "arn:aws:ec2:*:*:instance/*"
     others = ["arn:aws:ec2:*:*:subnet/*", "arn:aws:ec2:*:*:security-group/*"]
     tagging = {"StringEquals": {"ec2:CreateAction": "CreateNetworkInterface"}}
@@ -46,6 +48,7 @@ def policy(cluster: str) -> dict[str, Any]:
         "Statement": [
             _allow("Read", READS, ["*"]),
             _allow("Addresses", ADDRESSES, [eni]),
+            _allow("StaticAddress", ("AssociateAddress",), [elastic, eni, instance]),
             _allow("CreateWithClusterTag", ("CreateNetworkInterface",), [eni], in_request),
             _allow("CreateIn", ("CreateNetworkInterface",), others),
             _allow("TagAtCreation", ("CreateTags",), [eni], tagging),

@@ -24,6 +24,8 @@ class Reason(StrEnum):
     NO_WHOLE_PREFIX = "NoWholePrefix"
     SECURITY_GROUPS_MISSING = "SecurityGroupsMissing"
     LIMITS_UNKNOWN = "LimitsUnknown"
+    ELASTIC_IP_ASSOCIATED = "ElasticIPAssociated"
+    NO_ELASTIC_IP = "NoElasticIP"  # none with the class's tags is free
     # instances and their identity
     INSTANCE_MISSING = "InstanceMissing"  # EC2 no longer knows the instance
     INSTANCE_MISMATCH = "InstanceMismatch"  # Node.spec.providerID names another instance than the ENINode

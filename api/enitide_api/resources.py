@@ -163,7 +163,10 @@ class Reclaim(Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class ENINodeStatus(Struct, frozen=True, kw_only=True):
-    """The operator's side. `releasing`: CIDRs no longer published, about to be unassigned."""
+    """The operator's side. `releasing`: CIDRs no longer published, about to be unassigned.
+
+    `public_ip`: the Elastic IP on the node's own ENI.
+    """
 
     instance_id: str = msgspec.field(name="instanceID", default="")
     class_: ClassStatus | None = msgspec.field(name="class", default=None)
@@ -172,6 +175,7 @@ class ENINodeStatus(Struct, frozen=True, kw_only=True):
     pending: tuple[PendingInterface, ...] = ()
     reclaim: Reclaim | None = None
     releasing: tuple[str, ...] = ()
+    public_ip: str = msgspec.field(name="publicIP", default="")
     vpc_cidrs: tuple[str, ...] = msgspec.field(name="vpcCIDRs", default=())
     conditions: tuple[Condition, ...] = ()
 
@@ -211,6 +215,12 @@ class Selector(Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
 
 
+class TagSelector(Struct, frozen=True, kw_only=True):
+    """Tags that must all match. Empty: nothing is wanted."""
+
+    tags: dict[str, str] = {}
+
+
 class InterfacePolicy(Struct, frozen=True, kw_only=True):
     """How ENIs are made and which ones are used."""
 
@@ -220,6 +230,7 @@ class InterfacePolicy(Struct, frozen=True, kw_only=True):
     cards: tuple[int, ...] = (0,)
     subnet_selector: Selector = Selector()
     security_group_selector: Selector = Selector()
+    elastic_ip_selector: TagSelector = msgspec.field(name="elasticIPSelector", default=TagSelector())
     exclude_tags: dict[str, str] = {}
     tags: dict[str, str] = {}
 

@@ -164,5 +164,29 @@ def free_places(
     return tuple(places)
 
 
+def over_limit(limits: InstanceLimits | None, enis: Iterable[EniView]) -> str:
+    """What the instance holds beyond its type's limits, as a sentence; '' if nothing.
+
+    It happens where the type was changed while the instance was stopped. What is there works and stays.
+    """
+    if limits is None:
+        return ""
+    attached = sorted((each for each in enis if _occupies(each)), key=lambda each: (each.card, each.index, each.id))
+    most = limits.ipv4_per_interface
+    for eni in attached:
+        held = bool(eni.primary) + len(eni.addresses) + len(eni.prefixes)
+        if held > most:
+            return f"{eni.id} holds {held} addresses and prefixes, an ENI of {limits.type} may hold {most}"
+    for card in sorted({each.card for each in attached}):
+        count, most = sum(each.card == card for each in attached), _most_on(limits, card)
+        if count > most:
+            return f"{count} ENIs are on network card {card}, {limits.type} may have {most} there"
+    return ""
+
+
+def _most_on(limits: InstanceLimits, card: int) -> int:
+    return limits.cards[card] if card < len(limits.cards) else 0
+
+
 def _occupies(eni: EniView) -> bool:
     return eni.attachment is not Attachment.DETACHED

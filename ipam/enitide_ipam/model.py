@@ -18,6 +18,7 @@ from enitide_ipam.limits import InstanceLimits
 
 if TYPE_CHECKING:
     from enitide_ipam.blocks import BlockMap
+    from enitide_ipam.elastic import ElasticChoice
 
 TAG_CLUSTER = CLUSTER_TAG  # value: cluster name; only ENIs with our own are ever detached or deleted
 TAG_NODE = "enitide.io/node"  # value: node name
@@ -43,6 +44,7 @@ class EniView:
 
     `addresses` excludes the ENI's own `primary` and what its /28 `prefixes` hold; `primary` is empty for an IPv6-only
     ENI. `(card, index)` is its device key on the instance. `asked_at`: when the read or call behind this was sent.
+    `elastic_ip`: the one on its own address.
     """
 
     id: str
@@ -61,6 +63,7 @@ class EniView:
     attachment: Attachment = Attachment.DETACHED
     delete_on_termination: bool = False
     asked_at: float = 0.0
+    elastic_ip: str = ""
 
     @property
     def token(self) -> str:
@@ -88,6 +91,16 @@ class SubnetView:
     tags: Mapping[str, str] = field(default_factory=dict)
     route_table: str = ""
     blocks: BlockMap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticView:
+    """One Elastic IP by its allocation id. `associated`: with whatever."""
+
+    id: str
+    address: str
+    associated: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +151,16 @@ class AssignIPv6Prefix:
     """AssignIpv6Addresses: one /80."""
 
     eni_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateElasticIP:
+    """AssociateAddress: the Elastic IP with the ENI's own address, never away from another."""
+
+    eni_id: str
+    allocation_id: str
+    address: str
     reason: str
 
 
@@ -242,6 +265,7 @@ Action = (
     AssignAddresses
     | AssignPrefixes
     | AssignIPv6Prefix
+    | AssociateElasticIP
     | CreateInterface
     | AttachInterface
     | SetDeleteOnTermination
@@ -258,12 +282,14 @@ class Plan:
     """What to do now. Actions are independent of each other: all may run in parallel, in this order of preference.
 
     `wait`: why what the node still lacks is not covered by `actions` (None: all covered, or nothing lacks).
-    `message`: the sentence beside it, naming subnets and groups.
+    `message`: the sentence beside it, naming subnets and groups. `elastic`: what became of the class's wish for an
+    Elastic IP, None without one; no address for pods waits for it.
     """
 
     actions: tuple[Action, ...] = ()
     wait: Reason | None = None
     message: str = ""
+    elastic: ElasticChoice | None = None
 
 
 # --- the node ------------------------------------------------------------------------------------------------------

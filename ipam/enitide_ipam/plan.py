@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from enitide_api.reasons import Reason
 from enitide_api.resources import PendingInterface
 from enitide_ipam import tide
 from enitide_ipam.addresses import PREFIX_SIZE
 from enitide_ipam.capacity import NodeCapacity, is_managed, may_use_prefixes, node_capacity, whole_prefix_exists
+from enitide_ipam.elastic import choose as choose_elastic
 from enitide_ipam.filling import Filling, NewInterface, Refused
 from enitide_ipam.groups import GroupChoice
 from enitide_ipam.groups import choose as choose_groups
@@ -29,6 +30,7 @@ from enitide_ipam.model import (
     AssignIPv6Prefix,
     AssignPrefixes,
     CreateInterface,
+    ElasticView,
     FinishOrUndoPending,
     GroupView,
     NodeSnapshot,
@@ -68,24 +70,40 @@ def plan_node(
     groups: Iterable[GroupView],
     settings: PlanSettings,
     now: float,
+    *,
+    elastic_ips: Iterable[ElasticView] | None = None,
 ) -> Plan:
     """The actions that bring the node to its tide, and the reason for what they do not cover.
 
     `subnets` carry free counts after local debit; the caller debits `debits(plan)` before anything else plans.
+    `elastic_ips`: those with the tags that the class asks for, None while they are not read.
     """
     known_subnets = tuple(subnets)
+    elastic = choose_elastic(snapshot, elastic_ips)
     blocked = _blocked(snapshot, settings, now)
     if blocked is not None:
-        return blocked
+        return replace(blocked, elastic=elastic)
+    filled = _filled(snapshot, known_subnets, groups, settings, now)
     repairs = (*_intents(snapshot), *_flags(snapshot, settings), *_ipv6(snapshot, known_subnets))
+    public = (elastic.action,) if elastic is not None and elastic.action is not None else ()
+    return replace(filled, actions=(*filled.actions, *repairs, *public), elastic=elastic)
+
+
+def _filled(
+    snapshot: NodeSnapshot,
+    known_subnets: tuple[SubnetView, ...],
+    groups: Iterable[GroupView],
+    settings: PlanSettings,
+    now: float,
+) -> Plan:
+    """What pods need."""
     if snapshot.limits is None:
         known = snapshot.instance.type or "(empty)"
-        return Plan(repairs, Reason.LIMITS_UNKNOWN, f"instance type {known} is not in the table of limits")
+        return Plan((), Reason.LIMITS_UNKNOWN, f"instance type {known} is not in the table of limits")
     state = node_tide(snapshot, snapshot.limits, known_subnets)
     selector = snapshot.class_.interfaces.security_group_selector
     chosen = choose_groups(groups, snapshot.instance.vpc_id, selector, snapshot.enis)
-    filled = _fill(_Work(snapshot, snapshot.limits, state, known_subnets, chosen, settings, now))
-    return Plan((*filled.actions, *repairs), filled.wait, filled.message)
+    return _fill(_Work(snapshot, snapshot.limits, state, known_subnets, chosen, settings, now))
 
 
 def node_tide(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: Iterable[SubnetView]) -> Tide:

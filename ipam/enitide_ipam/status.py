@@ -23,7 +23,8 @@ from enitide_api.resources import (
     duration,
 )
 from enitide_ipam.addresses import gateway, ipv6_gateway, ordered, ordered_ipv6
-from enitide_ipam.capacity import is_managed, provisioned_addresses
+from enitide_ipam.capacity import is_managed, over_limit, provisioned_addresses
+from enitide_ipam.elastic import first_eni
 from enitide_ipam.model import EniView, NodeSnapshot, Plan, SubnetView
 from enitide_ipam.plan import Tide
 from enitide_ipam.stamps import stamp
@@ -31,6 +32,8 @@ from enitide_ipam.stamps import stamp
 READY = "Ready"
 AT_CAPACITY = "AtCapacity"
 AGENT_SILENT = "AgentSilent"
+OVER_LIMIT = "OverLimit"
+ELASTIC_IP = "ElasticIP"
 
 
 def wanted_status(
@@ -47,6 +50,7 @@ def wanted_status(
 ) -> ENINodeStatus:
     """The whole status. `state`: from `plan.node_tide`, None where limits are unknown (capacity is then left)."""
     published = interfaces(snapshot, subnets)
+    first = first_eni(snapshot)
     slots, used = snapshot.published.capacity.slots, snapshot.published.capacity.used_slots
     if state is not None:
         slots, used = state.capacity.slots, state.capacity.used_slots
@@ -59,9 +63,16 @@ def wanted_status(
         pending=still_pending(snapshot, published),
         reclaim=reclaim,
         releasing=snapshot.releasing,
+        public_ip=first.elastic_ip if first is not None else "",
         vpc_cidrs=vpc_cidrs,
         conditions=conditions(
-            snapshot.published.conditions, state, plan, provisioned, agent_silent=agent_silent, now=now
+            snapshot.published.conditions,
+            state,
+            plan,
+            provisioned,
+            agent_silent=agent_silent,
+            over_limit=over_limit(snapshot.limits, snapshot.enis),
+            now=now,
         ),
     )
 
@@ -124,11 +135,19 @@ def class_status(name: str, generation: int, spec: ENIClassSpec, report_interval
 
 
 def conditions(
-    before: Iterable[Condition], state: Tide | None, plan: Plan, provisioned: int, *, agent_silent: bool, now: float
+    before: Iterable[Condition],
+    state: Tide | None,
+    plan: Plan,
+    provisioned: int,
+    *,
+    agent_silent: bool,
+    now: float,
+    over_limit: str = "",
 ) -> tuple[Condition, ...]:
-    """Ready, AtCapacity and, while it is, AgentSilent; `lastTransitionTime` kept where the status is unchanged.
+    """Ready and AtCapacity; AgentSilent and OverLimit while they are; ElasticIP where the class asks for one.
 
-    `provisioned`: as published. A node at capacity is ready: pods that have addresses run, and STATUS succeeds.
+    `lastTransitionTime` is kept where the status is unchanged. `provisioned`: as published. A node at capacity is
+    ready: pods that have addresses run, and STATUS succeeds.
     """
     full = plan.wait is Reason.AT_CAPACITY
     ready = _ready(state, plan, provisioned)
@@ -139,6 +158,11 @@ def conditions(
     if agent_silent:
         sentence = "the agent has not answered a reclaim for 5 minutes"
         wanted.append(_condition(AGENT_SILENT, True, Reason.AGENT_SILENT, sentence))
+    if over_limit:
+        wanted.append(_condition(OVER_LIMIT, True, Reason.LIMIT_EXCEEDED, over_limit))
+    if plan.elastic is not None:
+        elastic = plan.elastic
+        wanted.append(_condition(ELASTIC_IP, bool(elastic.address), elastic.reason, elastic.message))
     known = {each.type: each for each in before}
     return tuple(_stamped(each, known.get(each.type), now) for each in wanted)
 

@@ -16,7 +16,18 @@ from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
 from enitide_api.resources import ENINode
 from enitide_ipam import handover
-from enitide_ipam.model import CreateInterface, FinishOrUndoPending, NodeSnapshot, Plan, Reread, SubnetView, Unassign
+from enitide_ipam.elastic import choose as choose_elastic
+from enitide_ipam.elastic import first_eni
+from enitide_ipam.model import (
+    AssociateElasticIP,
+    CreateInterface,
+    FinishOrUndoPending,
+    NodeSnapshot,
+    Plan,
+    Reread,
+    SubnetView,
+    Unassign,
+)
 from enitide_ipam.plan import plan_node
 from enitide_ipam.stamps import unix
 from enitide_operator.book import Ticket
@@ -30,7 +41,7 @@ from enitide_operator.publisher import Publisher
 from enitide_operator.reading import NodeReader
 from enitide_operator.saga import SagaRunner
 from enitide_operator.tainting import Tainter
-from enitide_operator.trouble import key_of
+from enitide_operator.trouble import Trouble, key_of
 
 _log = get_logger(__name__)
 
@@ -82,6 +93,12 @@ class Actor:
         if self.state.unmet_since is None:
             self.state.unmet_since = self._ctx.now()
         self.wake()
+
+    def elastic_read(self, tags: Mapping[str, str]) -> None:
+        """Elastic IPs with these tags were read."""
+        wanted = self._governing().spec.interfaces.elastic_ip_selector.tags
+        if wanted == tags and not self.state.resource.status.public_ip:
+            self.wake()
 
     def read_again(self) -> None:
         """Drift: read this node's ENIs when the next batch goes, if they are ours to read."""
@@ -154,16 +171,28 @@ class Actor:
             settings=ctx.plan_settings,
             trouble=state.troubles.worst(now),
             now=now,
+            elastic_trouble=self._elastic_trouble(snapshot),
         )
         return outlook(planned, plan, facts, state.resource.spec.endpoints)
 
     def _plan(self, snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...], now: float) -> Plan:
         ctx = self._ctx
+        tags = snapshot.class_.interfaces.elastic_ip_selector.tags
+        elastic_ips = ctx.elastic.want(tags) if tags else None
         needed, fresh = maps_needed(snapshot, subnets)
         if not ctx.maps.want(needed, fresh=fresh):
-            return Plan(wait=Reason.FILLING, message=f"the /28 maps of {', '.join(needed)} are being read")
+            why = f"the /28 maps of {', '.join(needed)} are being read"
+            return Plan(wait=Reason.FILLING, message=why, elastic=choose_elastic(snapshot, elastic_ips))
         settings = replace(ctx.plan_settings, name_beside_prefixes=ctx.book.name_beside_prefixes)
-        return plan_node(snapshot, subnets, ctx.book.groups(snapshot.instance.vpc_id), settings, now)
+        groups = ctx.book.groups(snapshot.instance.vpc_id)
+        plan = plan_node(snapshot, subnets, groups, settings, now, elastic_ips=elastic_ips)
+        if plan.elastic is not None and plan.elastic.reason is Reason.NO_ELASTIC_IP:
+            ctx.elastic.starving(tags)
+        return plan
+
+    def _elastic_trouble(self, snapshot: NodeSnapshot) -> Trouble | None:
+        first = first_eni(snapshot)
+        return None if first is None else self.state.troubles.of((AssociateElasticIP.__name__, first.id))
 
     def _send(self, plan: Plan, snapshot: NodeSnapshot) -> None:
         """What needs no word in the status first."""

@@ -17,6 +17,7 @@ from enitide_operator.classes import ClassBook
 from enitide_operator.discovery import Discovery
 from enitide_operator.ec2.gateway import Gateway
 from enitide_operator.ec2.merge import InterfaceReader
+from enitide_operator.elastic import ElasticBook
 from enitide_operator.mapping import MapReader
 from enitide_operator.metrics import Metrics
 from enitide_operator.pods import BoundPods
@@ -39,6 +40,7 @@ class Context:
     reader: InterfaceReader
     discovery: Discovery
     maps: MapReader
+    elastic: ElasticBook
     world: World
     book: Book
     classes: ClassBook

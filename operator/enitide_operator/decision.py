@@ -45,6 +45,7 @@ class Facts:
     settings: PlanSettings
     trouble: Trouble | None
     now: float
+    elastic_trouble: Trouble | None = None
 
 
 def mismatch(node: Node | None, instance_id: str) -> str:
@@ -75,6 +76,13 @@ def unpublished(view: Outlook, stuck: Trouble | None) -> Outlook:
     return replace(view, plan=plan, summary=replace(view.summary, wait=stuck.reason))
 
 
+def _elastic_explained(plan: Plan, trouble: Trouble | None) -> Plan:
+    """The plan, with what keeps EC2 from associating the Elastic IP."""
+    if plan.elastic is None or plan.elastic.address or trouble is None or plan.elastic.reason is not Reason.FILLING:
+        return plan
+    return replace(plan, elastic=replace(plan.elastic, reason=trouble.reason, message=trouble.message))
+
+
 def tide_of(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> Tide | None:
     """Marks and capacity; None while limits or ENIs are unknown."""
     if snapshot.limits is None or snapshot.enis_asked_at is None:
@@ -102,7 +110,7 @@ def outlook(snapshot: NodeSnapshot, plan: Plan, facts: Facts, endpoints: tuple[E
     """The status that follows from the plan, releases included."""
     now = facts.now
     state = tide_of(snapshot, facts.subnets)
-    shown = explained(plan, state, facts.trouble)
+    shown = _elastic_explained(explained(plan, state, facts.trouble), facts.elastic_trouble)
     since, reclaim = _reclaim(snapshot, state, now)
     ordered = [intent_of(each, stamp(now)) for each in plan.actions if isinstance(each, CreateInterface)]
     planned = replace(snapshot, pending=(*snapshot.pending, *ordered))

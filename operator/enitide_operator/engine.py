@@ -7,7 +7,7 @@ before its first action. Whoever embeds it (the command, the simulator) gives po
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import TypeVar
 
@@ -31,6 +31,7 @@ from enitide_operator.ec2.budget import Budget, Size
 from enitide_operator.ec2.gateway import Gateway
 from enitide_operator.ec2.merge import InterfaceReader
 from enitide_operator.ec2.port import Ec2Port
+from enitide_operator.elastic import ElasticBook
 from enitide_operator.fleet import Fleet
 from enitide_operator.gauges import FleetState, Seen
 from enitide_operator.mapping import MapReader
@@ -216,6 +217,7 @@ class Engine:
                 instances=self._instances,
                 on_map=lambda subnet_id: self._on_vpc(book.vpc_of(subnet_id)),
             ),
+            elastic=ElasticBook(self._gateway, tasks, self._rng, self._on_elastic),
             world=World(),
             book=book,
             classes=self.classes,
@@ -268,6 +270,10 @@ class Engine:
     def _instances(self) -> frozenset[str]:
         """Ids of our nodes' instances."""
         return self._fleet.instances() if self._fleet is not None else frozenset()
+
+    def _on_elastic(self, tags: Mapping[str, str]) -> None:
+        if self._fleet is not None:
+            self._fleet.on_elastic(tags)
 
     def _on_limits(self, instance_type: str) -> None:
         if self._fleet is not None:

@@ -31,6 +31,7 @@ from enitide_ipam.model import (
     AssignAddresses,
     AssignIPv6Prefix,
     AssignPrefixes,
+    AssociateElasticIP,
     CreateInterface,
     DeleteInterface,
     DetachInterface,
@@ -46,7 +47,7 @@ from enitide_operator.trouble import key_of
 
 _log = get_logger(__name__)
 
-Simple = AssignAddresses | AssignPrefixes | AssignIPv6Prefix | SetDeleteOnTermination | Unassign
+Simple = AssignAddresses | AssignPrefixes | AssignIPv6Prefix | AssociateElasticIP | SetDeleteOnTermination | Unassign
 
 
 class Executor:
@@ -65,6 +66,8 @@ class Executor:
         number = next(self._numbers)
         self._state.in_flight[number] = action
         ticket = self._ctx.book.debit(action)
+        if isinstance(action, AssociateElasticIP):
+            self._ctx.elastic.claim(action.allocation_id)
         self._ctx.tasks.spawn(self._run(number, action, ticket), name=f"{self._state.name}: {type(action).__name__}")
 
     async def _run(self, number: int, action: Simple, ticket: Ticket) -> None:
@@ -76,6 +79,8 @@ class Executor:
             state.troubles.worked(key)
         except NotLeading as error:
             outcome = error.reason
+            if isinstance(action, AssociateElasticIP):
+                ctx.elastic.refused(action.allocation_id)
             return
         except EC2Error as error:
             outcome = error.reason
@@ -124,6 +129,10 @@ class Executor:
         if isinstance(action, AssignIPv6Prefix):
             ipv6 = await ctx.gateway.assign_ipv6(eni_id, Order(1), on_wait)
             ctx.world.gained(eni_id, ctx.now(), ipv6_prefixes=ipv6)
+        elif isinstance(action, AssociateElasticIP):
+            await ctx.gateway.associate(eni_id, action.allocation_id, Order(1), on_wait)
+            ctx.world.associated(eni_id, action.address, ctx.now())
+            ctx.elastic.settled(action.allocation_id)
         elif isinstance(action, SetDeleteOnTermination):
             value = action.value
             await ctx.gateway.set_delete_on_termination(eni_id, action.attachment_id, Order(1), on_wait, value=value)
@@ -180,6 +189,8 @@ def _is_about_names(action: Action, error: EC2Error) -> bool:
 def note_refusal(ctx: Context, state: NodeState, action: Action, error: EC2Error) -> None:
     """What a refusal says about the world beyond its own action."""
     subnet_id = getattr(action, "subnet_id", "")
+    if isinstance(action, AssociateElasticIP):
+        ctx.elastic.refused(action.allocation_id)
     if _is_about_names(action, error) and isinstance(action, AssignAddresses | CreateInterface):
         ctx.book.doubt(subnet_id, action.names, ctx.now())
         if isinstance(action, CreateInterface) and action.prefixes and error.code == "InvalidParameterCombination":

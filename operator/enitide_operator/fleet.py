@@ -7,7 +7,7 @@ reading, drift) is spread out in time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from enitide_api.errors import KubeError, NotLeading
@@ -116,6 +116,11 @@ class Fleet:
     def instances(self) -> frozenset[str]:
         """Ids of all nodes' instances."""
         return frozenset(actor.state.instance_id for actor in self._actors.values())
+
+    def on_elastic(self, tags: Mapping[str, str]) -> None:
+        """Elastic IPs with these tags were read: whoever waits for one looks again."""
+        for actor in self._actors.values():
+            actor.elastic_read(tags)
 
     def on_limits(self, instance_type: str) -> None:
         """A type's limits are known now."""

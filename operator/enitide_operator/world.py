@@ -110,6 +110,10 @@ class World:
         """ModifyNetworkInterfaceAttribute answered."""
         self._change(eni_id, at, delete_on_termination=delete_on_termination)
 
+    def associated(self, eni_id: str, elastic_ip: str, at: float) -> None:
+        """AssociateAddress answered."""
+        self._change(eni_id, at, elastic_ip=elastic_ip)
+
     def detaching(self, eni_id: str, at: float) -> None:
         """DetachNetworkInterface answered."""
         self._change(eni_id, at, attachment=Attachment.DETACHING)

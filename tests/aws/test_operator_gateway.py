@@ -223,6 +223,32 @@ async def test_a_subnets_enis_and_reservations_are_read_whoever_they_belong_to(
             await it.gateway.reservations("subnet-00000000000000000")
 
 
+async def test_an_elastic_ip_is_found_by_its_tags_associated_once_and_shown_on_its_eni(
+    ec2_endpoint: Endpoint, ec2_ground: Ground
+) -> None:
+    client = ec2_endpoint.client()
+    named = [{"ResourceType": "elastic-ip", "Tags": [{"Key": "use", "Value": "nodes"}]}]
+    allocated = client.allocate_address(Domain="vpc", TagSpecifications=named)
+    client.allocate_address(Domain="vpc")
+    spare = client.create_network_interface(SubnetId=ec2_ground.subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    client.close()
+    async with way(ec2_endpoint.url) as it:
+        read = await it.gateway.elastic_ips({"use": "nodes"})
+        assert [(each.id, each.address, each.associated) for each in read.items] == [
+            (allocated["AllocationId"], allocated["PublicIp"], False)
+        ]
+        first = (await it.gateway.interfaces(InterfaceQuery(instance_ids=(ec2_ground.instance,)))).items[0]
+        assert first.elastic_ip == ""
+        await it.gateway.associate(first.id, allocated["AllocationId"], PLACE)
+        shown = (await it.gateway.interfaces(InterfaceQuery(instance_ids=(ec2_ground.instance,)))).items[0]
+        assert shown.elastic_ip == allocated["PublicIp"]
+        assert (await it.gateway.elastic_ips({"use": "nodes"})).items[0].associated
+        with pytest.raises(EC2InUse):
+            await it.gateway.associate(spare, allocated["AllocationId"], PLACE)
+        with pytest.raises(EC2NotFound):
+            await it.gateway.associate(spare, "eipalloc-00000000000000000", PLACE)
+
+
 async def test_the_facts_of_a_vpc(ec2_endpoint: Endpoint, ec2_ground: Ground) -> None:
     async with way(ec2_endpoint.url) as it:
         subnets = {each.id: each for each in (await it.gateway.subnets(ec2_ground.vpc)).items}

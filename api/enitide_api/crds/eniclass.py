@@ -65,6 +65,10 @@ _INTERFACES_POLICY = obj(
         "cards": array(integer(minimum=0, maximum=31), 32, "Network cards whose slots may be used.") | {"default": [0]},
         "subnetSelector": _selector("subnets"),
         "securityGroupSelector": _selector("security groups"),
+        "elasticIPSelector": obj(
+            {"tags": tags("Tags that must all be on the Elastic IP.")},
+            "One unassociated Elastic IP with these tags is associated with the node's own ENI. Empty: none is.",
+        ),
         "excludeTags": tags("ENIs that carry all of these are not managed; empty excludes none."),
         "tags": tags("Tags put on every ENI made."),
     },

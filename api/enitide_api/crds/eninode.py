@@ -109,6 +109,7 @@ _NODE_STATUS = obj(
             "How many addresses the operator would like back.",
         ),
         "releasing": cidrs(_MOST_CIDRS, "No longer published, about to be unassigned."),
+        "publicIP": string(45, description="The Elastic IP on the node's own ENI."),
         "vpcCIDRs": cidrs(16, "The VPC's IPv4 and IPv6 CIDRs."),
         "conditions": CONDITIONS,
     },

@@ -27,6 +27,8 @@ _UNKNOWN = {
     "instance": ("InvalidInstanceID.NotFound", "The instance ID '{}' does not exist"),
     "group": ("InvalidGroup.NotFound", "The security group '{}' does not exist"),
     "reservation": ("InvalidSubnetCidrReservationID.NotFound", "The subnet CIDR reservation ID '{}' does not exist"),
+    "allocation": ("InvalidAllocationID.NotFound", "The allocation ID '{}' does not exist"),
+    "association": ("InvalidAssociationID.NotFound", "The association ID '{}' does not exist"),
     "type": ("InvalidInstanceType", "The following supplied instance types do not exist: [{}]"),
 }
 

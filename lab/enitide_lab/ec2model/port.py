@@ -16,6 +16,7 @@ from enitide_ipam.limits import InstanceLimits
 from enitide_ipam.model import (
     Attachment,
     CreateInterface,
+    ElasticView,
     EniView,
     GroupView,
     RouteTableView,
@@ -137,6 +138,13 @@ class ModelEc2:
         )
         return Page(tuple(CidrReservation(each.id, each.cidr, each.kind) for each in found))
 
+    async def describe_elastic_ips(self, tags: Mapping[str, str]) -> tuple[ElasticView, ...]:
+        filters = {f"tag:{key}": (value,) for key, value in tags.items()}
+        found = await self._carry(
+            Verb.DESCRIBE_ADDRESSES, lambda: self._model.describe_addresses(filters), set(tags.values()), tuple
+        )
+        return tuple(ElasticView(each.id, each.address, bool(each.association_id), dict(each.tags)) for each in found)
+
     # --- mutations -------------------------------------------------------------------------------------------------
 
     async def create_interface(self, order: CreateInterface) -> EniView:
@@ -193,6 +201,13 @@ class ModelEc2:
             {eni_id},
         )
         return Assigned(got.addresses, got.prefixes)
+
+    async def associate_elastic_ip(self, eni_id: str, allocation_id: str) -> None:
+        await self._mutate(
+            Verb.ASSOCIATE,
+            lambda: self._model.associate_address(allocation_id, eni_id, allow_reassociation=False),
+            {eni_id, allocation_id},
+        )
 
     async def assign_ipv6_prefix(self, eni_id: str) -> tuple[str, ...]:
         got = await self._mutate(
@@ -286,5 +301,6 @@ def eni_view(eni: NetworkInterface) -> EniView:
         ipv6_prefixes=eni.ipv6_prefixes,
         groups=eni.groups,
         tags=dict(eni.tags),
+        elastic_ip=eni.elastic_ip,
         **place,
     )

@@ -107,6 +107,7 @@ class InterfaceRecord:
     attachment: AttachmentRecord | None = None
     requester_managed: bool = False
     hidden: bool = False
+    elastic_ip: str = ""
     past: list[tuple[float, NetworkInterface | None]] = field(default_factory=list)
 
     @property
@@ -289,6 +290,7 @@ class World:
             attachment=None if attachment is None else _attachment_view(attachment),
             requester_managed=record.requester_managed,
             tags=dict(self.tags.get(record.id, {})),
+            elastic_ip=record.elastic_ip,
         )
 
     def seen(self, record: InterfaceRecord) -> NetworkInterface | None:

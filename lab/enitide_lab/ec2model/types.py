@@ -98,7 +98,10 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class NetworkInterface:
-    """An ENI. `addresses`: its own (primary) first, then the secondaries, without what prefixes hold."""
+    """An ENI. `addresses`: its own (primary) first, then the secondaries, without what prefixes hold.
+
+    `elastic_ip`: the one on its own address.
+    """
 
     id: str
     subnet_id: str
@@ -117,11 +120,23 @@ class NetworkInterface:
     attachment: Attachment | None
     requester_managed: bool
     tags: Tags
+    elastic_ip: str = ""
 
     @property
     def primary(self) -> str | None:
         """The ENI's own IPv4 address; None on an IPv6-only ENI."""
         return self.addresses[0] if self.addresses else None
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticAddress:
+    """An Elastic IP. `association_id` and `interface_id` are empty while it is associated with nothing."""
+
+    id: str
+    address: str
+    association_id: str
+    interface_id: str
+    tags: Tags
 
 
 @dataclass(frozen=True, slots=True)

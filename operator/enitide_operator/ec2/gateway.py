@@ -8,14 +8,22 @@ paid for; an ambiguous mutation never is: whoever ordered it must read first. Re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Protocol, TypeVar
 
 from enitide_api.errors import EC2Ambiguous, EC2Error, EC2Throttled, EC2Unavailable, NotLeading
 from enitide_ipam.blocks import CidrReservation
 from enitide_ipam.limits import InstanceLimits
-from enitide_ipam.model import AttachInterface, CreateInterface, EniView, GroupView, RouteTableView, SubnetView
+from enitide_ipam.model import (
+    AttachInterface,
+    CreateInterface,
+    ElasticView,
+    EniView,
+    GroupView,
+    RouteTableView,
+    SubnetView,
+)
 from enitide_kube.backoff import Backoff
 from enitide_operator.ec2.budget import READ, Budget, Order
 from enitide_operator.ec2.port import (
@@ -123,6 +131,12 @@ class Gateway:
         """All IPv4 CIDR reservations of a subnet."""
         return await self._pages(Verb.GET_RESERVATIONS, lambda t: self._port.subnet_reservations(subnet_id, t))
 
+    async def elastic_ips(self, tags: Mapping[str, str]) -> Read[ElasticView]:
+        """Elastic IPs that carry all the tags."""
+        asked_at = self._now()
+        found = await self._call(Verb.DESCRIBE_ADDRESSES, lambda: self._port.describe_elastic_ips(tags), READ, _quiet)
+        return Read(found, asked_at)
+
     async def _pages(self, verb: Verb, page: Callable[[str], Awaitable[Page[T]]]) -> Read[T]:
         asked_at = self._now()
         items: list[T] = []
@@ -185,6 +199,10 @@ class Gateway:
             place,
             on_wait,
         )
+
+    async def associate(self, eni_id: str, allocation_id: str, place: Order, on_wait: OnWait = _quiet) -> None:
+        """AssociateAddress."""
+        await self._call(Verb.ASSOCIATE, lambda: self._port.associate_elastic_ip(eni_id, allocation_id), place, on_wait)
 
     async def assign_ipv6(self, eni_id: str, place: Order, on_wait: OnWait = _quiet) -> tuple[str, ...]:
         """AssignIpv6Addresses: one /80."""

@@ -6,6 +6,7 @@ waits or counts: the gateway does, so that every attempt is paid for and the lea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
@@ -18,6 +19,7 @@ from enitide_ipam.model import (
     TAG_CLUSTER,
     TAG_TOKEN,
     CreateInterface,
+    ElasticView,
     EniView,
     GroupView,
     RouteTableView,
@@ -37,6 +39,7 @@ class Verb(StrEnum):
     DESCRIBE_GROUPS = "DescribeSecurityGroups"
     DESCRIBE_ROUTE_TABLES = "DescribeRouteTables"
     DESCRIBE_VPCS = "DescribeVpcs"
+    DESCRIBE_ADDRESSES = "DescribeAddresses"
     GET_RESERVATIONS = "GetSubnetCidrReservations"
     CREATE = "CreateNetworkInterface"
     ATTACH = "AttachNetworkInterface"
@@ -46,10 +49,21 @@ class Verb(StrEnum):
     ASSIGN = "AssignPrivateIpAddresses"
     ASSIGN_IPV6 = "AssignIpv6Addresses"
     UNASSIGN = "UnassignPrivateIpAddresses"
+    ASSOCIATE = "AssociateAddress"
 
 
 MUTATIONS = frozenset(
-    {Verb.CREATE, Verb.ATTACH, Verb.MODIFY, Verb.DETACH, Verb.DELETE, Verb.ASSIGN, Verb.ASSIGN_IPV6, Verb.UNASSIGN}
+    {
+        Verb.CREATE,
+        Verb.ATTACH,
+        Verb.MODIFY,
+        Verb.DETACH,
+        Verb.DELETE,
+        Verb.ASSIGN,
+        Verb.ASSIGN_IPV6,
+        Verb.UNASSIGN,
+        Verb.ASSOCIATE,
+    }
 )
 
 # Where one code means different things, the verb decides. EC2 answers an attachment at a taken device index (or of an
@@ -170,6 +184,10 @@ class Ec2Port(Protocol):
         """The subnet's IPv4 CIDR reservations."""
         ...
 
+    async def describe_elastic_ips(self, tags: Mapping[str, str]) -> tuple[ElasticView, ...]:
+        """Those that carry all the tags. EC2's listing has no pages."""
+        ...
+
     async def create_interface(self, order: CreateInterface) -> EniView:
         """The new ENI, detached, with its addresses, prefixes and tags."""
         ...
@@ -188,6 +206,10 @@ class Ec2Port(Protocol):
         self, eni_id: str, *, addresses: int, prefixes: int, names: tuple[str, ...] = ()
     ) -> Assigned:
         """Exactly one of the counts is above 0; `names`: exactly these single addresses, as many as `addresses`."""
+        ...
+
+    async def associate_elastic_ip(self, eni_id: str, allocation_id: str) -> None:
+        """With the ENI's own address; refused where either is associated already."""
         ...
 
     async def assign_ipv6_prefix(self, eni_id: str) -> tuple[str, ...]:

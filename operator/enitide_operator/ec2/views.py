@@ -10,7 +10,7 @@ from typing import Any
 
 from enitide_ipam.blocks import CidrReservation
 from enitide_ipam.limits import InstanceLimits
-from enitide_ipam.model import Attachment, EniView, GroupView, RouteTableView, SubnetView
+from enitide_ipam.model import Attachment, ElasticView, EniView, GroupView, RouteTableView, SubnetView
 from enitide_operator.ec2.port import InstanceView, VpcView
 
 Document = Mapping[str, Any]
@@ -41,6 +41,7 @@ def interface(doc: Document) -> EniView:
         attachment_id=attachment.get("AttachmentId", ""),
         attachment=Attachment(attachment.get("Status") or Attachment.DETACHED),
         delete_on_termination=bool(attachment.get("DeleteOnTermination")),
+        elastic_ip=_own_elastic_ip(private),
     )
 
 
@@ -77,6 +78,17 @@ def group(doc: Document) -> GroupView:
 def reservation(doc: Document) -> CidrReservation:
     """A `SubnetCidrReservation`."""
     return CidrReservation(doc["SubnetCidrReservationId"], doc["Cidr"], doc["ReservationType"])
+
+
+def elastic_ip(doc: Document) -> ElasticView:
+    """An `Address`; one of the old EC2-Classic kind has no allocation and cannot be on an ENI."""
+    return ElasticView(doc["AllocationId"], doc["PublicIp"], bool(doc.get("AssociationId")), tags(doc.get("Tags")))
+
+
+def _own_elastic_ip(private: Iterable[Document]) -> str:
+    """The Elastic IP on an ENI's own address; a public address that EC2 lends has no allocation and is none."""
+    association = next((p.get("Association") or {} for p in private if p.get("Primary")), {})
+    return str(association.get("PublicIp", "")) if association.get("AllocationId") else ""
 
 
 def route_table(doc: Document) -> RouteTableView:

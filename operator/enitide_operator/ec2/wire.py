@@ -32,7 +32,7 @@ from botocore.parsers import ResponseParserError
 from enitide_api.errors import EC2Ambiguous, EC2Error, EC2Refused, EC2Unauthorized, EC2Unavailable, SettingsInvalid
 from enitide_ipam.blocks import CidrReservation
 from enitide_ipam.limits import InstanceLimits
-from enitide_ipam.model import CreateInterface, EniView, GroupView, RouteTableView, SubnetView
+from enitide_ipam.model import CreateInterface, ElasticView, EniView, GroupView, RouteTableView, SubnetView
 from enitide_operator.ec2 import views
 from enitide_operator.ec2.port import (
     MUTATIONS,
@@ -159,6 +159,11 @@ class AwsEc2:
 
         return await _sent(Verb.GET_RESERVATIONS, call, read)
 
+    async def describe_elastic_ips(self, tags: Mapping[str, str]) -> tuple[ElasticView, ...]:
+        filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in sorted(tags.items())]
+        call = self._client.describe_addresses(Filters=filters)
+        return await _sent(Verb.DESCRIBE_ADDRESSES, call, lambda r: tuple(map(views.elastic_ip, r["Addresses"])))
+
     async def create_interface(self, order: CreateInterface) -> EniView:
         wanted: dict[str, Any] = {"ClientToken": order.token, "SubnetId": order.subnet_id}
         wanted |= {"Groups": list(order.groups)} if order.groups else {}
@@ -205,6 +210,12 @@ class AwsEc2:
             wanted = {"SecondaryPrivateIpAddressCount": addresses}
         call = self._client.assign_private_ip_addresses(NetworkInterfaceId=eni_id, **wanted)
         return await _sent(Verb.ASSIGN, call, _assigned)
+
+    async def associate_elastic_ip(self, eni_id: str, allocation_id: str) -> None:
+        call = self._client.associate_address(
+            NetworkInterfaceId=eni_id, AllocationId=allocation_id, AllowReassociation=False
+        )
+        await _sent(Verb.ASSOCIATE, call, _nothing)
 
     async def assign_ipv6_prefix(self, eni_id: str) -> tuple[str, ...]:
         call = self._client.assign_ipv6_addresses(NetworkInterfaceId=eni_id, Ipv6PrefixCount=1)
