@@ -50,6 +50,10 @@ class Reason(StrEnum):
     AGENT_SILENT = "AgentSilent"
     NOT_RECONCILED = "NotReconciled"  # the agent has not yet brought up what is published
     POD_DELETED = "PodDeleted"  # the DEL of a pod came before its ADD
+    # who is who
+    IDENTITY_PENDING = "IdentityPending"  # a pod's identity has not reached this node yet
+    IDENTITIES_EXHAUSTED = "IdentitiesExhausted"  # no identity number is left
+    ENDPOINT_NOT_BELIEVED = "EndpointNotBelieved"  # an agent named an address or a pod that is not its node's
     # Kubernetes
     API_UNAVAILABLE = "APIUnavailable"
     API_CONFLICT = "Conflict"

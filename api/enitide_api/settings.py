@@ -87,6 +87,12 @@ class CommonSettings(Frozen):
     """Least severity that is logged."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """auto: console at a terminal, JSON elsewhere."""
+    policy: Literal["enforce", "audit", "off"] = "enforce"
+    """enforce: network policies hold; audit: what they would drop passes and is told; off: none is read and pods have
+    no identity. The default is what whoever writes a policy expects. The same for operator and agents."""
+    identity_labels: list[str] = Field(default_factory=list)
+    """Label keys that are part of a pod's identity though no policy names them, `namespace:KEY` for labels of
+    namespaces. What policies name is part of it anyway."""
 
 
 class OperatorSettings(CommonSettings):
@@ -100,6 +106,8 @@ class OperatorSettings(CommonSettings):
     """EC2 endpoint; empty: AWS_ENDPOINT_URL, else AWS's own."""
     call_timeout: Duration = Field(default=15.0, ge=1, le=15)
     """How long one EC2 call may take. After that its outcome counts as unknown and is re-read."""
+    cluster_id: int = Field(default=0, ge=0, le=511)
+    """Number of this cluster in the identities that it gives; fixed at its birth, another in each cluster of a mesh."""
     budget: dict[str, Bucket] = Field(default_factory=dict)
     """Token buckets by EC2 verb, such as {"CreateNetworkInterface": {"rate": 5, "burst": 50}}; `all`: one bucket that
     every call passes. Verbs not named keep AWS's documented sizes."""

@@ -103,11 +103,30 @@ class NodeSpec(Slim, frozen=True, kw_only=True):
     unschedulable: bool = False
 
 
+class NodeAddress(Slim, frozen=True, kw_only=True):
+    """One entry of `status.addresses`."""
+
+    type: str = ""
+    address: str = ""
+
+    @property
+    def is_ip(self) -> bool:
+        """Whether packets of the node may carry it, unlike a name."""
+        return self.type in ("InternalIP", "ExternalIP")
+
+
+class NodeStatus(Slim, frozen=True, kw_only=True):
+    """The node's own addresses and names."""
+
+    addresses: tuple[NodeAddress, ...] | None = None
+
+
 class Node(Slim, frozen=True, kw_only=True):
     """A node."""
 
     metadata: Meta = Meta()
     spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
 
 
 def instance_of(provider_id: str) -> str:

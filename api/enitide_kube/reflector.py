@@ -16,11 +16,11 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from enitide_api.errors import KubeError, KubeGone, KubeThrottled
+from enitide_api.errors import KubeError, KubeGone, KubeNotFound, KubeThrottled
 from enitide_api.reasons import Reason
 from enitide_kube.backoff import Backoff
 from enitide_kube.objects import HasMeta, decode_meta, key_of
-from enitide_kube.port import Kind, KubePort, WatchEvent
+from enitide_kube.port import CRD, Kind, KubePort, WatchEvent
 
 T = TypeVar("T", bound=HasMeta)
 
@@ -62,11 +62,14 @@ class Reflector(Generic[T]):
         on_change: OnChange[T] | None = None,
         on_state: OnState = _nothing,
         backoff: Backoff | None = None,
+        optional: bool = False,
     ) -> None:
+        """`optional`: the kind may have no definition. Then there are none, and the definition is waited for."""
         self.kind = kind
         self.synced = asyncio.Event()
         self.resource_version = ""
         self.relists = 0
+        self.heard_at = 0.0
         self.refused = 0
         self._kube = kube
         self._decode = decode
@@ -81,11 +84,20 @@ class Reflector(Generic[T]):
         self._store: dict[str, T] = {}
         self._failures = 0
         self._troubled = False
+        self._optional = optional
 
     @property
     def store(self) -> Mapping[str, T]:
         """The objects by key, read-only, always the present ones."""
         return MappingProxyType(self._store)
+
+    def is_fresh(self, within_s: float) -> bool:
+        """Whether the mirror is whole, its watch works, and the server said something (a bookmark at least) lately.
+
+        Whoever takes something away because it is not in `store` asks this first.
+        """
+        heard_s = asyncio.get_running_loop().time() - self.heard_at
+        return self.synced.is_set() and not self._troubled and heard_s <= within_s
 
     def add_callback(self, on_change: OnChange[T]) -> None:
         """One more listener; it is told of what is here already as new objects."""
@@ -100,6 +112,14 @@ class Reflector(Generic[T]):
                 if not self.resource_version:
                     await self._relist()
                 await self._follow()
+            except KubeNotFound as error:
+                if not self._optional:
+                    await self._failed(error)
+                    continue
+                try:
+                    await self._absent()
+                except KubeError as cause:
+                    await self._failed(cause)
             except KubeGone as error:
                 self.resource_version = ""
                 self._report(error.reason, str(error))
@@ -108,11 +128,33 @@ class Reflector(Generic[T]):
                     await self._wait(error)
                 self._failures += 1
             except KubeError as error:
-                self._failures += 1
-                if error.status and self._failures >= REFUSALS_BEFORE_RELIST:
-                    self.resource_version = ""
-                self._report(error.reason, str(error))
-                await self._wait(error)
+                await self._failed(error)
+
+    async def _failed(self, error: KubeError) -> None:
+        self._failures += 1
+        if error.status and self._failures >= REFUSALS_BEFORE_RELIST:
+            self.resource_version = ""
+        self._report(error.reason, str(error))
+        await self._wait(error)
+
+    async def _absent(self) -> None:
+        """The kind is not served: there are none of it. Wait for its definition, which costs a silent watch."""
+        self.resource_version = ""
+        for key in tuple(self._store):
+            self._put(key, None)
+        self._works()
+        self.synced.set()
+        name = f"metadata.name={self.kind.plural}.{self.kind.group}"
+        page = await self._kube.list(CRD, limit=1, field_selector=name)
+        if not page.items:
+            timeout_s = WATCH_TIMEOUT_S * self._rng.uniform(1.0, 2.0)
+            async for event in self._kube.watch(
+                CRD, resource_version=page.resource_version, field_selector=name, timeout_s=timeout_s
+            ):
+                if event.type == "ADDED":
+                    break
+        # defined, perhaps not yet served
+        await asyncio.sleep(self._rng.uniform(0.5, 1.0))
 
     async def _wait(self, error: KubeError) -> None:
         delay_s = self._backoff.delay_s(max(1, self._failures), self._rng)
@@ -142,10 +184,12 @@ class Reflector(Generic[T]):
             if not token:
                 break
         self.relists += 1
-        for key in [key for key in self._store if key not in fresh and key not in unreadable]:
-            self._put(key, None)
+        gone = [key for key in self._store if key not in fresh and key not in unreadable]
+        # what came before what went: a thing that moved from one object to another is never missing in between
         for key, obj in fresh.items():
             self._put(key, obj)
+        for key in gone:
+            self._put(key, None)
         self.resource_version = page.resource_version
         self._works()
         self.synced.set()
@@ -177,6 +221,7 @@ class Reflector(Generic[T]):
             await asyncio.sleep(self._backoff.delay_s(self._failures, self._rng))
 
     def _apply(self, event: WatchEvent) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
         if event.type == "BOOKMARK":
             self.resource_version = decode_meta(event.object).resource_version
             return
@@ -219,6 +264,7 @@ class Reflector(Generic[T]):
         self._on_state(reason, detail)
 
     def _works(self) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
         if self._troubled:
             self._troubled = False
             self._on_state(None, "")

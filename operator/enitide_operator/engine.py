@@ -26,6 +26,7 @@ from enitide_operator.class_status import ClassReporter, ClassView
 from enitide_operator.classes import ClassBook
 from enitide_operator.conditions import SWEEP, OperatorConditions
 from enitide_operator.context import Context
+from enitide_operator.directory import Directory
 from enitide_operator.discovery import Discovery
 from enitide_operator.ec2.budget import Budget, Size
 from enitide_operator.ec2.gateway import Gateway
@@ -94,9 +95,10 @@ class Engine:
         self.classes = ClassBook()
         self.pods = BoundPods(self._on_pods)
         self.class_reporter = ClassReporter(kube, metrics, rng, now)
+        self.directory = self._new_directory() if settings.policy != "off" else None
         self._eninodes = self._reflector(ENINODE, lambda raw: decode(raw, ENINode), self._on_eninode)
         self._nodes: Reflector[Node] = self._reflector(NODE, decode_node, self._on_node)
-        self._pods: Reflector[SlimPod] = self._reflector(POD, decode_slim, self.pods.on_change)
+        self._pods: Reflector[SlimPod] = self._reflector(POD, decode_slim, self._on_pod)
         self._classes = self._reflector(ENICLASS, lambda raw: decode(raw, ENIClass), self._on_class)
         self._fleet: Fleet | None = None
         self._ctx: Context | None = None
@@ -112,6 +114,8 @@ class Engine:
             group.create_task(self.events.run(), name="events")
             group.create_task(self._conditions.run(), name="conditions")
             group.create_task(self.class_reporter.run(self._class_view), name="classes")
+            if self.directory is not None:
+                group.create_task(self.directory.run(), name="directory")
 
     async def synced(self) -> None:
         """Return when all caches have been filled once: nothing may be decided before."""
@@ -142,6 +146,8 @@ class Engine:
             self._conditions.tell(SWEEP, Reason.NO_CLUSTER_NAME, sentence, ok=False)
         self._conditions.write()
         self._fleet.start(self._eninodes.store.values())
+        if self.directory is not None:
+            self.directory.lead(term)
 
     def follow(self) -> None:
         """The term, if any, is over: nothing is decided or sent any more; calls under way are abandoned."""
@@ -149,6 +155,8 @@ class Engine:
             return
         self._ctx.term.end()
         self._gate.current = None
+        if self.directory is not None:
+            self.directory.follow()
         self._fleet.stop()
         self._ctx.reader.close()
         self._ctx.actors.cancel()
@@ -184,9 +192,22 @@ class Engine:
         subnets = ctx.book.gauges(ctx.now()) if ctx is not None else ()
         ages = ctx.discovery.ages() if ctx is not None else {}
         leaked = self._fleet.leaked if self._fleet is not None else None
-        return Seen(self.state(), self._budget.states(), subnets, ages, leaked)
+        known = self.directory.state() if self.directory is not None else {}
+        return Seen(self.state(), self._budget.states(), subnets, ages, leaked, known)
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _new_directory(self) -> Directory:
+        return Directory(
+            self._kube,
+            self._settings,
+            metrics=self._metrics,
+            events=self.events,
+            now=self._now,
+            rng=self._rng,
+            node_count=lambda: len(self._eninodes.store),
+            is_fresh=lambda within_s: all(each.is_fresh(within_s) for each in (self._eninodes, self._pods)),
+        )
 
     def _context(self, term: Term) -> Context:
         bug = self._metrics.internal_errors.inc
@@ -246,12 +267,21 @@ class Engine:
         return Reflector(self._kube, kind, decoder, rng=self._rng, on_change=on_change, on_state=on_state)
 
     def _on_eninode(self, name: str, old: ENINode | None, new: ENINode | None) -> None:
+        if self.directory is not None:
+            self.directory.on_eninode(name, old, new)
         if self._fleet is not None:
             self._fleet.on_eninode(name, old, new)
 
     def _on_node(self, name: str, old: Node | None, new: Node | None) -> None:
+        if self.directory is not None:
+            self.directory.join.on_node(name, old, new)
         if self._fleet is not None:
             self._fleet.on_node(name, old, new)
+
+    def _on_pod(self, key: str, old: SlimPod | None, new: SlimPod | None) -> None:
+        self.pods.on_change(key, old, new)
+        if self.directory is not None:
+            self.directory.on_pod(key, old, new)
 
     def _on_pods(self, node: str) -> None:
         if self._fleet is not None:

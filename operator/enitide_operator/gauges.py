@@ -72,13 +72,17 @@ class FleetState:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """All that gauges are computed from. `leaked`: detached ENIs of this cluster at the last sweep, None before it."""
+    """All that gauges are computed from. `leaked`: detached ENIs of this cluster at the last sweep, None before it.
+
+    `directory`: how many identities, numbers, endpoints and batches there are.
+    """
 
     fleet: FleetState = field(default_factory=FleetState)
     buckets: Mapping[str, BucketState] = field(default_factory=dict)
     subnets: tuple[SubnetGauge, ...] = ()
     vpc_age_s: Mapping[str, float] = field(default_factory=dict)
     leaked: int | None = None
+    directory: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,8 @@ FAMILIES: tuple[Family, ...] = (
            _subnets(lambda s: s.whole)),
     Family("subnet_broken_prefixes", "/28s of each subnet that are neither whole nor full", ("subnet", "zone"),
            _subnets(lambda s: s.broken)),
+    Family("directory", "Who is who: identities, numbers taken, endpoints told of, in how many batches",
+           ("what",), lambda seen: (((what,), value) for what, value in seen.directory.items())),
     Family("ec2_budget_tokens", "Calls that may be sent at once", ("bucket",), _buckets(lambda b: b.tokens)),
     Family("ec2_budget_rate", "Calls per second that flow in now", ("bucket",), _buckets(lambda b: b.rate)),
     Family("ec2_budget_waiting", "Calls that wait for their turn", ("bucket",), _buckets(lambda b: b.waiting)),

@@ -34,6 +34,7 @@ class Metrics:
         self._of_ec2()
         self._of_addresses()
         self._of_passes()
+        self._of_identities()
         self.leader = Gauge(f"{PREFIX}leader", "1 while this process leads", registry=self.registry)
         self.internal_errors = self._counter("internal_errors", "Bugs met and survived; each is in the log")
         self._conditions = Gauge(
@@ -93,6 +94,17 @@ class Metrics:
             "api_writes", "Writes to the API server, by kind and outcome", "kind", "outcome"
         )
         self.events_lost = self._counter("events_lost", "Events that could not be written, by reason", "reason")
+
+    def _of_identities(self) -> None:
+        self.endpoint_seconds = self._seconds(
+            "endpoint_publish_seconds", "From a change of a pod's address or identity to the batch that tells of it"
+        )
+        self.endpoints_doubted = self._counter(
+            "endpoints_doubted", "What agents said of pods and addresses that are not theirs; nothing is done with it"
+        )
+        self.foreign_writes = self._counter(
+            "foreign_writes", "Identities and batches that somebody else wrote, and that were put right", "kind"
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, text, labels, registry=self.registry)

@@ -1,16 +1,21 @@
-"""How many pods bound to each node want an address: counted by difference, so that one pod's change costs one node.
+"""Pods as the operator keeps them, and how many of each node want an address.
 
-A pod is kept as seven short fields (no labels): with 100,000 pods the operator must stay small.
+A pod is kept as seven short fields and one reference: pods of one template share what can make an identity (labels,
+service account, named ports), so that the operator stays small with 100,000 pods. Counts are kept by difference: one
+pod's change costs one node.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from sys import intern
+from weakref import WeakValueDictionary
 
 import msgspec
 
-from enitide_kube.objects import PodSpec, Slim, wants_address
+from enitide_kube.objects import TERMINAL_PHASES, PodSpec, Slim, wants_address
+from enitide_policy.labels import PodFacts
 
 
 class PodMeta(Slim, frozen=True, kw_only=True):
@@ -34,19 +39,75 @@ class SlimPod(Slim, frozen=True, kw_only=True):
     metadata: PodMeta = PodMeta()
     spec: PodSpec = PodSpec()
     status: PodPhase = PodPhase()
+    facts: PodFacts = PodFacts("")
 
     @property
     def wants_on(self) -> str:
         """The node on which it holds or wants an address; '' for none: not bound, host network, or ended."""
         return self.spec.node_name if wants_address(self.spec, self.status.phase) else ""
 
+    @property
+    def wants_identity(self) -> bool:
+        """From its creation to its end; a pod in the host's network has its node's."""
+        return not self.spec.host_network and self.status.phase not in TERMINAL_PHASES
 
-_DECODER = msgspec.json.Decoder(SlimPod)
+
+class _Port(Slim, frozen=True, kw_only=True):
+    name: str = ""
+    protocol: str = "TCP"
+    container_port: int = 0
+
+
+class _Container(Slim, frozen=True, kw_only=True):
+    ports: tuple[_Port, ...] | None = None
+
+
+class _WireSpec(Slim, frozen=True, kw_only=True):
+    node_name: str = ""
+    host_network: bool = False
+    service_account_name: str = "default"
+    containers: tuple[_Container, ...] = ()
+
+
+class _WireMeta(PodMeta, frozen=True, kw_only=True):
+    labels: dict[str, str] | None = None
+
+
+class _WirePod(Slim, frozen=True, kw_only=True):
+    metadata: _WireMeta = _WireMeta()
+    spec: _WireSpec = _WireSpec()
+    status: PodPhase = PodPhase()
+
+
+_DECODER = msgspec.json.Decoder(_WirePod)
+_KNOWN: WeakValueDictionary[PodFacts, PodFacts] = WeakValueDictionary()
 
 
 def decode_slim(raw: bytes) -> SlimPod:
     """A pod's bytes."""
-    return _DECODER.decode(raw)
+    wire = _DECODER.decode(raw)
+    meta, spec = wire.metadata, wire.spec
+    facts = PodFacts(
+        namespace=intern(meta.namespace),
+        service_account=intern(spec.service_account_name),
+        labels=tuple(sorted((intern(key), intern(value)) for key, value in (meta.labels or {}).items())),
+        ports=_named_ports(spec.containers),
+    )
+    return SlimPod(
+        metadata=PodMeta(
+            name=meta.name, namespace=facts.namespace, uid=meta.uid, resource_version=meta.resource_version
+        ),
+        spec=PodSpec(node_name=intern(spec.node_name), host_network=spec.host_network),
+        status=wire.status,
+        facts=_KNOWN.setdefault(facts, facts),
+    )
+
+
+def _named_ports(containers: tuple[_Container, ...]) -> tuple[tuple[str, str, int], ...]:
+    if not any(each.ports for each in containers):
+        return ()
+    ports = (port for each in containers for port in each.ports or ())
+    return tuple(sorted((intern(port.name), intern(port.protocol), port.container_port) for port in ports if port.name))
 
 
 class BoundPods:

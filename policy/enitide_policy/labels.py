@@ -57,7 +57,7 @@ class IdentityLabels:
         return base64.b32encode(digest).decode().lower()[:_NAME_LENGTH]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class PodFacts:
     """What of a pod can become part of its identity. `ports`: named container ports."""
 

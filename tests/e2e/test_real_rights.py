@@ -42,6 +42,7 @@ POLICIES = [
     ("baselineadminnetworkpolicies", "policy.networking.k8s.io"),
     ("ciliumnetworkpolicies", "cilium.io"),
     ("ciliumclusterwidenetworkpolicies", "cilium.io"),
+    ("customresourcedefinitions", "apiextensions.k8s.io"),
 ]
 
 OPERATOR_MAY = [

@@ -53,4 +53,7 @@ httpGet:
 - apiGroups: [cilium.io]
   resources: [ciliumnetworkpolicies, ciliumclusterwidenetworkpolicies]
   verbs: [list, watch]
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [list, watch]
 {{- end }}

@@ -1,0 +1,1 @@
+"""Which address has which identity, told to all agents in EndpointBatches: few writes, the newest record wins."""
