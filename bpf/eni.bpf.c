@@ -5,26 +5,62 @@
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
+#include "include/admit.h"
 #include "include/forward.h"
+#include "include/host.h"
 #include "include/maps.h"
 #include "include/parse.h"
 #include "include/stats.h"
 
+static __always_inline int to_next(struct __sk_buff *skb, __u32 hook)
+{
+	return pass(skb, hook, PATH_STACK, TC_ACT_UNSPEC);
+}
+
+/* To or from the node itself, where policy holds for it. */
+static __always_inline bool host_may(struct __sk_buff *skb, struct packet *packet, __u32 hook)
+{
+	struct ends ends = {{NO_PLACE, 0}, {NO_PLACE, 0}, hook, 0};
+
+	if (!(node_config.flags & CONFIG_POLICY) || is_for_stack(&packet->source) ||
+	    is_for_stack(&packet->destination))
+		return true;
+	if (hook == HOOK_FROM_WIRE)
+		host_end(&ends.receiver, &packet->destination);
+	else
+		host_end(&ends.sender, &packet->source);
+	if (ends.receiver.place == NO_PLACE && ends.sender.place == NO_PLACE)
+		return true;
+	if (hook == HOOK_FROM_WIRE)
+		ends.ifindex = skb->ifindex;
+	return admit(skb, packet, &ends);
+}
+
 SEC("tc")
 int from_wire(struct __sk_buff *skb)
 {
+	struct ends ends = {{NO_PLACE, 0}, {NO_PLACE, 0}, HOOK_FROM_WIRE, skb->ifindex};
 	struct packet packet = {};
 	struct local_pod *pod;
 	int action;
 
-	if (parse(skb, &packet) || !may_bypass_stack(skb, &packet))
-		return pass(skb, HOOK_FROM_WIRE, PATH_STACK, TC_ACT_UNSPEC);
+	if (parse(skb, &packet) || (!may_bypass_stack(skb, &packet) && !(node_config.flags & CONFIG_POLICY)))
+		return to_next(skb, HOOK_FROM_WIRE);
 	pod = bpf_map_lookup_elem(&local, &packet.destination);
-	if (!pod || !fits(skb, pod->ifindex))
-		return pass(skb, HOOK_FROM_WIRE, PATH_STACK, TC_ACT_UNSPEC);
+	if (!pod)
+		return host_may(skb, &packet, HOOK_FROM_WIRE) ? to_next(skb, HOOK_FROM_WIRE) : TC_ACT_SHOT;
+	if (!may_bypass_stack(skb, &packet) || !fits(skb, pod->ifindex))
+		return to_next(skb, HOOK_FROM_WIRE); /* the pod is asked when the stack gives it the packet */
+	if (node_config.flags & CONFIG_POLICY) {
+		ends.receiver.place = pod->policy;
+		ends.receiver.endpoint_id = pod->endpoint_id;
+		if (!admit(skb, &packet, &ends))
+			return TC_ACT_SHOT;
+	}
 	action = deliver(skb, &packet, pod);
 	if (action != TC_ACT_REDIRECT)
-		return drop(skb, &packet, pod->endpoint_id, REASON_HOOK(DROP_REWRITE_FAILED, HOOK_FROM_WIRE));
+		return drop(skb, &packet, pod->endpoint_id, REASON_HOOK(DROP_REWRITE_FAILED, HOOK_FROM_WIRE),
+			    NULL);
 	return pass(skb, HOOK_FROM_WIRE, PATH_PEER, action);
 }
 
@@ -43,10 +79,13 @@ int to_wire(struct __sk_buff *skb)
 		if (eni && eni->mark != mark) {
 			if (parse(skb, &packet)) /* not IP: the event has no addresses */
 				packet = (struct packet){};
-			return drop(skb, &packet, 0, REASON_HOOK(DROP_WRONG_INTERFACE, HOOK_TO_WIRE));
+			return drop(skb, &packet, 0, REASON_HOOK(DROP_WRONG_INTERFACE, HOOK_TO_WIRE), NULL);
 		}
+	} else if (node_config.flags & CONFIG_POLICY && !parse(skb, &packet) &&
+		   !host_may(skb, &packet, HOOK_TO_WIRE)) {
+		return TC_ACT_SHOT;
 	}
-	return pass(skb, HOOK_TO_WIRE, PATH_STACK, TC_ACT_UNSPEC);
+	return to_next(skb, HOOK_TO_WIRE);
 }
 
 char LICENSE[] SEC("license") = "GPL";

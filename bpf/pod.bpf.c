@@ -1,46 +1,77 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-/* The two directions of a pod's veth. Both fail closed: no record, no packet. */
+/* The two directions of a pod's veth. Both fail closed: no record, no packet; no policy, no packet. */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#include "include/admit.h"
 #include "include/forward.h"
+#include "include/host.h"
 #include "include/maps.h"
 #include "include/parse.h"
 #include "include/source.h"
 #include "include/stats.h"
 
-/* To the node's own stack, marked with the pod's ENI so that routing leaves by the right one. */
-static __always_inline int to_stack(struct __sk_buff *skb)
+/* Which way a pod's packet goes, and the pod that gets it if it goes straight to one. Changes nothing. */
+static __always_inline __u32 choose_path(struct __sk_buff *skb, const struct packet *packet,
+					 const struct endpoint *endpoint, struct local_pod **receiver)
 {
-	return pass(skb, HOOK_FROM_POD, PATH_STACK, TC_ACT_OK);
+	struct local_pod *pod;
+
+	*receiver = NULL;
+	if (!may_bypass_stack(skb, packet) || is_for_stack(&packet->destination))
+		return PATH_STACK;
+	pod = bpf_map_lookup_elem(&local, &packet->destination);
+	if (pod) {
+		if (pod->ifindex == skb->ifindex || !fits(skb, pod->ifindex))
+			return PATH_STACK;
+		*receiver = pod;
+		return PATH_PEER;
+	}
+	if (!has_gateway(endpoint, packet->destination.family) ||
+	    bpf_map_lookup_elem(&node_addresses, &packet->destination) || !fits(skb, endpoint->eni_ifindex))
+		return PATH_STACK;
+	return PATH_WIRE;
+}
+
+/* What a pod says to itself comes back by the stack; policy does not speak of it. */
+static __always_inline bool is_to_itself(const struct packet *packet)
+{
+	return same_address(packet->source.bytes, packet->destination.bytes);
+}
+
+static __always_inline bool may_leave(struct __sk_buff *skb, struct packet *packet,
+				      const struct endpoint *endpoint, const struct local_pod *pod)
+{
+	struct ends ends = {{endpoint->policy, endpoint->id}, {NO_PLACE, 0}, HOOK_FROM_POD, 0};
+
+	if (!(node_config.flags & CONFIG_POLICY) || is_to_itself(packet) || is_discovery(skb, packet))
+		return true;
+	if (pod) {
+		ends.receiver.place = pod->policy;
+		ends.receiver.endpoint_id = pod->endpoint_id;
+	} else {
+		host_end(&ends.receiver, &packet->destination);
+	}
+	return admit(skb, packet, &ends);
 }
 
 static __always_inline int forward(struct __sk_buff *skb, struct packet *packet, struct endpoint *endpoint)
 {
 	struct local_pod *pod;
-	int action;
+	__u32 path = choose_path(skb, packet, endpoint, &pod);
+	int action = TC_ACT_OK;
 
-	if (!may_bypass_stack(skb, packet) || is_for_stack(&packet->destination))
-		return to_stack(skb);
-	pod = bpf_map_lookup_elem(&local, &packet->destination);
-	if (pod) {
-		if (pod->ifindex == skb->ifindex || !fits(skb, pod->ifindex))
-			return to_stack(skb);
+	if (!may_leave(skb, packet, endpoint, pod))
+		return TC_ACT_SHOT;
+	if (pod)
 		action = deliver(skb, packet, pod);
-		if (action != TC_ACT_REDIRECT)
-			return drop(skb, packet, endpoint->id,
-				    REASON_HOOK(DROP_REWRITE_FAILED, HOOK_FROM_POD));
-		return pass(skb, HOOK_FROM_POD, PATH_PEER, action);
-	}
-	if (!has_gateway(endpoint, packet->destination.family) ||
-	    bpf_map_lookup_elem(&node_addresses, &packet->destination) || !fits(skb, endpoint->eni_ifindex))
-		return to_stack(skb);
-	action = send_out(skb, packet, endpoint);
-	if (action != TC_ACT_REDIRECT)
-		return drop(skb, packet, endpoint->id, REASON_HOOK(DROP_REWRITE_FAILED, HOOK_FROM_POD));
-	return pass(skb, HOOK_FROM_POD, PATH_WIRE, action);
+	else if (path == PATH_WIRE)
+		action = send_out(skb, packet, endpoint);
+	if (path != PATH_STACK && action != TC_ACT_REDIRECT)
+		return drop(skb, packet, endpoint->id, REASON_HOOK(DROP_REWRITE_FAILED, HOOK_FROM_POD), NULL);
+	return pass(skb, HOOK_FROM_POD, path, action);
 }
 
 SEC("tc")
@@ -54,15 +85,33 @@ int from_pod(struct __sk_buff *skb)
 
 	reason = arp ? 0 : parse(skb, &packet);
 	if (!endpoint)
-		return drop(skb, &packet, 0, REASON_HOOK(DROP_NO_ENDPOINT, HOOK_FROM_POD));
+		return drop(skb, &packet, 0, REASON_HOOK(DROP_NO_ENDPOINT, HOOK_FROM_POD), NULL);
 	if (!reason)
 		reason = arp ? check_arp(skb, endpoint) : check_source(skb, &packet, endpoint);
 	if (reason)
-		return drop(skb, &packet, endpoint->id, REASON_HOOK(reason, HOOK_FROM_POD));
+		return drop(skb, &packet, endpoint->id, REASON_HOOK(reason, HOOK_FROM_POD), NULL);
+	/* To the node's own stack it goes marked with the pod's ENI, so that routing leaves by the right one.
+	 */
 	SET_FIELD(skb, mark, (skb->mark & ~ENI_MARK_MASK) | endpoint->mark);
 	SET_FIELD(skb, queue_mapping,
 		  0); /* the veth's queue says nothing about the ENI's: let the flow hash choose */
-	return arp ? to_stack(skb) : forward(skb, &packet, endpoint);
+	return arp ? pass(skb, HOOK_FROM_POD, PATH_STACK, TC_ACT_OK) : forward(skb, &packet, endpoint);
+}
+
+/* What the stack gives a pod: asked by the pod's policy, but for what comes from itself. */
+static __always_inline bool may_enter(struct __sk_buff *skb, struct packet *packet,
+				      const struct endpoint *endpoint)
+{
+	struct ends ends = {
+		{NO_PLACE, 0}, {endpoint->policy, endpoint->id}, HOOK_TO_POD, skb->ingress_ifindex};
+
+	if (!(node_config.flags & CONFIG_POLICY) || is_discovery(skb, packet))
+		return true;
+	if (is_to_itself(packet) && skb->ingress_ifindex == skb->ifindex)
+		return true;
+	if (!skb->ingress_ifindex)
+		host_end(&ends.sender, &packet->source);
+	return admit(skb, packet, &ends);
 }
 
 /* What the stack sends to a pod. (Redirected packets skip this hook; their destination was looked up.) */
@@ -77,15 +126,17 @@ int to_pod(struct __sk_buff *skb)
 	bool own;
 
 	if (!endpoint)
-		return drop(skb, &packet, 0, REASON_HOOK(DROP_NO_ENDPOINT, HOOK_TO_POD));
+		return drop(skb, &packet, 0, REASON_HOOK(DROP_NO_ENDPOINT, HOOK_TO_POD), NULL);
 	if (reason)
-		return drop(skb, &packet, endpoint->id, REASON_HOOK(reason, HOOK_TO_POD));
+		return drop(skb, &packet, endpoint->id, REASON_HOOK(reason, HOOK_TO_POD), NULL);
 	if (packet.destination.family == FAMILY_IPV6)
 		own = same_address(packet.destination.bytes, endpoint->ipv6);
 	else
 		own = packet.destination.words[0] == endpoint->ipv4;
 	if (!arp && !own && !is_for_stack(&packet.destination))
-		return drop(skb, &packet, endpoint->id, REASON_HOOK(DROP_NOT_LOCAL, HOOK_TO_POD));
+		return drop(skb, &packet, endpoint->id, REASON_HOOK(DROP_NOT_LOCAL, HOOK_TO_POD), NULL);
+	if (!arp && !may_enter(skb, &packet, endpoint))
+		return TC_ACT_SHOT;
 	return pass(skb, HOOK_TO_POD, PATH_STACK, TC_ACT_OK);
 }
 

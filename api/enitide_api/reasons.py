@@ -112,6 +112,13 @@ class Drop(IntEnum):
     FORBIDDEN_NEIGHBOR = 8  # neighbour or router discovery that a pod may not send
     REWRITE_FAILED = 9  # a helper that rewrites the packet failed
     WRONG_INTERFACE = 10  # a pod's packet on another ENI than its own: the VPC would drop it without a word
+    POLICY_PENDING = 11  # the pod's policy is not in the kernel yet
+    POLICY_DENIED = 12  # a rule denies it
+    POLICY_DEFAULT_DENY = 13  # the pod is isolated in this direction and no rule allows it
+    IDENTITY_UNKNOWN = 14  # the same, and the other end has an address of the cluster's that nobody has told us of
+    POLICY_MAP_FULL = 15  # the pod's policy did not fit into the kernel's map
+    ORPHAN_FRAGMENT = 16  # a fragment of a datagram whose first one was not seen, or not let through
+    CONNECTION_FAILED = 17  # the connection could not be remembered
 
     @property
     def word(self) -> str:
@@ -129,4 +136,11 @@ DROP_TEXT: dict[Drop, str] = {
     Drop.FORBIDDEN_NEIGHBOR: "neighbour discovery not allowed to pods",
     Drop.REWRITE_FAILED: "packet could not be rewritten",
     Drop.WRONG_INTERFACE: "pod's packet on another ENI than its own",
+    Drop.POLICY_PENDING: "the pod's policy is not in the kernel yet",
+    Drop.POLICY_DENIED: "a policy denies it",
+    Drop.POLICY_DEFAULT_DENY: "isolated, and no policy allows it",
+    Drop.IDENTITY_UNKNOWN: "isolated, and the peer's identity is not known",
+    Drop.POLICY_MAP_FULL: "the pod's policy did not fit into the kernel's map",
+    Drop.ORPHAN_FRAGMENT: "fragment without its first one",
+    Drop.CONNECTION_FAILED: "the connection could not be remembered",
 }

@@ -28,15 +28,97 @@
 
 /* node_config.flags */
 #define CONFIG_DIRECT 1u /* redirect past the node's stack; otherwise its routing forwards */
+#define CONFIG_POLICY 2u /* connections are tracked and policy is asked; otherwise all of that is pruned */
 
 #define MAX_DROP_REASONS 256
 #define MAX_ENDPOINTS	 4096
 #define MAX_ADDRESSES	 8192
 #define MAX_ENIS	 256
+#define MAX_CONNECTIONS	 262144
+#define MAX_FRAGMENTS	 8192
+#define MAX_RULESETS	 8192 /* the verdict word has 13 bits for them */
+#define MAX_RULES	 524288
+#define MAX_IDENTITIES	 524288
+#define MAX_CIDRS	 131072
+#define EPOCHS		 1024
 #define EVENTS_BYTES	 (1 << 18)
+
+/* Policy, as enitide_policy.mapstate numbers it. */
+#define DIRECTION_INGRESS 0
+#define DIRECTION_EGRESS  1
+#define DIRECTION_NONE	  255 /* in events: no policy was asked */
+#define PEER_ANY	  0
+#define PEER_IDENTITY	  1
+#define PEER_CIDR_ANY	  2
+#define PEER_CIDR_WORLD	  3
+#define PEER_KINDS	  4
+#define ACTION_NONE	  0
+#define ACTION_ALLOW	  1
+#define ACTION_DENY	  2
+#define ACTION_PASS	  3
+#define MIDDLE_DENY	  1
+#define MIDDLE_ALLOW	  2
+#define IDENTITY_UNKNOWN  0
+#define IDENTITY_HOST	  1
+#define IDENTITY_WORLD	  2
+
+/* Which keys a rule set has, by direction and kind of peer: bit 0 no L4, bit 1 protocol alone, bit 1 + n a
+ * port of n leading bits. */
+#define SHAPE_ANY      (1u << 0)
+#define SHAPE_PROTOCOL (1u << 1)
+#define SHAPE_PORT     (1u << 17)
+#define SHAPE_RANGES   0x1fffcu /* 1 to 15 bits */
+
+/* policy.flags. A record of zeros is closed. */
+#define HOST_PLACE   0
+#define NO_PLACE     (~0u)
+#define POLICY_OPEN  1 /* nothing is enforced (connections are tracked all the same) */
+#define POLICY_AUDIT 2 /* what would be dropped is counted, told and let through */
+#define POLICY_HOST  4 /* place 0 only: policy holds for the node itself; set after the first full sync */
+
+/* ruleset.flags */
+#define RULESET_CLOSED		 1 /* not all entries could be written, or not yet: nothing passes */
+#define RULESET_ISOLATED_INGRESS 2
+#define RULESET_ISOLATED_EGRESS	 4
+
+/* What a rule set says on a connection; the low 3 bits of a verdict word. 0: not asked. */
+#define OUTCOME_ALLOWED 1
+#define OUTCOME_DENIED	2 /* a rule says no */
+#define OUTCOME_DEFAULT 3 /* isolated, and no rule says yes */
+#define OUTCOME_UNKNOWN 4 /* the same, and the peer has no identity */
+#define OUTCOME_CLOSED	5 /* RULESET_CLOSED */
+
+/* connection.flags */
+#define CONNECTION_HIGH 1 /* the initiator is the key's high side */
+#define CONNECTION_HOST 2 /* the initiator is this node itself */
+
+/* connection.tcp */
+#define TCP_SEEN_REPLY	  1
+#define TCP_SEEN_DATA	  2 /* a segment without SYN */
+#define TCP_FIN_INITIATOR 4
+#define TCP_FIN_RESPONDER 8
+#define TCP_RESET	  16
+#define TCP_FIN_BOTH	  (TCP_FIN_INITIATOR | TCP_FIN_RESPONDER)
+
+/* Time is the kernel's coarse monotonic clock in units of 2^30 ns, about 1.07 s. */
+#define CLOCK_SHIFT	     30
+#define CLOCK_UNITS(seconds) (((seconds)*1000000000ull >> CLOCK_SHIFT) + 1)
+#define LIFE_TCP	     CLOCK_UNITS(8000)
+#define LIFE_TCP_OPENING     CLOCK_UNITS(60)
+#define LIFE_TCP_CLOSING     CLOCK_UNITS(10)
+#define LIFE_OTHER	     CLOCK_UNITS(60)
+#define LIFE_FRAGMENT	     CLOCK_UNITS(30)
+
+/* A test run that must leave no trace puts this into cb[4] and the number of `dry_run` into cb[0] and cb[1].
+ */
+#define DRY_RUN_MAGIC 0x656e6974u
 
 /* IPv6 extension headers walked before a packet is called malformed. */
 #define MAX_EXTENSION_HEADERS 6
+
+/* A function that the kernel verifies once, for whatever it may be called with, and not at each call with
+ * each state that may stand there. Its pointers may be NULL as far as the kernel knows. */
+#define VERIFIED_ONCE __attribute__((noinline))
 
 /* Uapi headers that would give these drag in the C library's. */
 #define ETHERTYPE_IPV4 0x0800

@@ -54,6 +54,48 @@ MAP(forwards, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct counter, HOOKS *PATHS);
 /* Rate limit of drop events by reason. */
 MAP(event_budgets, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct event_budget, MAX_DROP_REASONS);
 
+/* What an endpoint may do, by its place; 0 is the node itself. */
+MAP(policies, BPF_MAP_TYPE_ARRAY, __u32, struct policy, MAX_ENDPOINTS);
+
+/* Heads of the rule sets by their place; 0 is none. */
+MAP(rulesets, BPF_MAP_TYPE_ARRAY, __u32, struct ruleset, MAX_RULESETS);
+
+/* Maps that grow with what is in them: few nodes need all of it. */
+#define GROWING_MAP(name, map_type, key_type, value_type, entries)                                           \
+	struct {                                                                                             \
+		__uint(type, map_type);                                                                      \
+		__uint(max_entries, entries);                                                                \
+		__uint(pinning, LIBBPF_PIN_BY_NAME);                                                         \
+		__uint(map_flags, BPF_F_NO_PREALLOC);                                                        \
+		__type(key, key_type);                                                                       \
+		__type(value, value_type);                                                                   \
+	} name SEC(".maps")
+
+/* The entries of all rule sets. */
+GROWING_MAP(rules, BPF_MAP_TYPE_HASH, struct rule_key, struct rule, MAX_RULES);
+
+/* Identities of single addresses: pods and nodes. */
+GROWING_MAP(identities, BPF_MAP_TYPE_HASH, struct address, __u32, MAX_IDENTITIES);
+
+/* Identities of CIDRs that policies name, and the cluster's own networks. */
+GROWING_MAP(cidrs, BPF_MAP_TYPE_LPM_TRIE, struct cidr_key, struct cidr, MAX_CIDRS);
+
+/* How often an address's identity has changed, by a hash over the address: verdicts of an older epoch are
+ * asked again. */
+MAP(epochs, BPF_MAP_TYPE_ARRAY, __u32, __u32, EPOCHS);
+
+/* One entry for each flow. Expired ones are absent and written over; LRU is the last resort. */
+MAP(connections, BPF_MAP_TYPE_LRU_HASH, struct connection_key, struct connection, MAX_CONNECTIONS);
+
+/* Ports of datagrams whose fragments are on their way. */
+MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, MAX_FRAGMENTS);
+
+/* Packets that policy would have dropped, and bytes: reason x HOOKS + hook. */
+MAP(audits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct counter, MAX_DROP_REASONS *HOOKS);
+
+/* Where `enitide packet` asks and is answered. */
+MAP(dry_runs, BPF_MAP_TYPE_ARRAY, __u32, struct dry_run, 1);
+
 /* Drop events for `enitide monitor`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -19,8 +19,11 @@
 #define PACKET_FRAGMENT 2 /* part of a fragmented packet */
 #define PACKET_NO_PORTS 4 /* a fragment without the transport header */
 #define PACKET_EXTENDED 8 /* has IPv6 extension headers */
+#define PACKET_TINY	16 /* a fragment that begins 8 bytes into the transport header */
+#define PACKET_FIRST	32 /* a fragment with the transport header; more follow */
 
 #define PROTOCOL_HOP_BY_HOP  0
+#define PROTOCOL_ICMP	     1
 #define PROTOCOL_TCP	     6
 #define PROTOCOL_UDP	     17
 #define PROTOCOL_ROUTING     43
@@ -36,6 +39,7 @@ struct packet {
 	__u8 protocol;
 	__u8 hop_limit;
 	__u16 flags;
+	__u32 fragment_id; /* of a fragment, as it lies in the header */
 };
 
 /* The first `length` bytes of the frame, made linear if need be; NULL if the frame is shorter. */
@@ -113,6 +117,11 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *pack
 		packet->flags |= PACKET_FRAGMENT;
 	if (offset & 0x1fff)
 		packet->flags |= PACKET_NO_PORTS;
+	if ((offset & 0x1fff) == 1)
+		packet->flags |= PACKET_TINY;
+	if ((offset & 0x3fff) == 0x2000)
+		packet->flags |= PACKET_FIRST;
+	packet->fragment_id = ip->id;
 	return 0;
 }
 
@@ -123,14 +132,17 @@ static __always_inline bool is_extension(__u8 protocol)
 }
 
 /* Walk the extension headers to the transport header. What follows a later fragment's header is data. */
-static __always_inline int walk_extensions(struct __sk_buff *skb, struct packet *packet)
+VERIFIED_ONCE int walk_extensions(struct __sk_buff *skb, struct packet *packet)
 {
 	struct {
 		__u8 next;
 		__u8 length; /* in units of 8 bytes, without the first */
 		__be16 fragment;
+		__u32 id;
 	} header;
 
+	if (!packet)
+		return DROP_MALFORMED;
 #pragma unroll
 	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
 		if (!is_extension(packet->protocol))
@@ -143,11 +155,16 @@ static __always_inline int walk_extensions(struct __sk_buff *skb, struct packet 
 		packet->transport += packet->protocol == PROTOCOL_FRAGMENT ? 8 : (header.length + 1) * 8;
 		if (packet->protocol == PROTOCOL_FRAGMENT) {
 			packet->flags |= PACKET_FRAGMENT;
+			packet->fragment_id = header.id;
 			if (bpf_ntohs(header.fragment) & 0xfff8) {
 				packet->flags |= PACKET_NO_PORTS;
+				if ((bpf_ntohs(header.fragment) & 0xfff8) == 8)
+					packet->flags |= PACKET_TINY;
 				packet->protocol = header.next;
 				return 0;
 			}
+			if (header.fragment & bpf_htons(1))
+				packet->flags |= PACKET_FIRST;
 		}
 		packet->protocol = header.next;
 	}
@@ -169,7 +186,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *pack
 	packet->protocol = ip->nexthdr;
 	packet->hop_limit = ip->hop_limit;
 	packet->transport = ETH_HLEN + sizeof(*ip);
-	return walk_extensions(skb, packet);
+	return is_extension(packet->protocol) ? walk_extensions(skb, packet) : 0;
 }
 
 /* Fill `packet` (zeroed by the caller) from an IPv4 or IPv6 frame. Returns 0 or a drop reason. */

@@ -3,12 +3,19 @@
 #pragma once
 /* clang-format off */
 
-#define DROP_NO_ENDPOINT        1 /* no endpoint on this interface */
-#define DROP_SPOOFED_SOURCE     2 /* source address is not the pod's own */
-#define DROP_MALFORMED          3 /* malformed packet */
-#define DROP_UNKNOWN_PROTOCOL   4 /* neither IPv4 nor IPv6 */
-#define DROP_NO_PROGRAM         5 /* program missing in the active set */
-#define DROP_NOT_LOCAL          7 /* address of a local pod that is gone */
-#define DROP_FORBIDDEN_NEIGHBOR 8 /* neighbour discovery not allowed to pods */
-#define DROP_REWRITE_FAILED     9 /* packet could not be rewritten */
-#define DROP_WRONG_INTERFACE    10 /* pod's packet on another ENI than its own */
+#define DROP_NO_ENDPOINT         1 /* no endpoint on this interface */
+#define DROP_SPOOFED_SOURCE      2 /* source address is not the pod's own */
+#define DROP_MALFORMED           3 /* malformed packet */
+#define DROP_UNKNOWN_PROTOCOL    4 /* neither IPv4 nor IPv6 */
+#define DROP_NO_PROGRAM          5 /* program missing in the active set */
+#define DROP_NOT_LOCAL           7 /* address of a local pod that is gone */
+#define DROP_FORBIDDEN_NEIGHBOR  8 /* neighbour discovery not allowed to pods */
+#define DROP_REWRITE_FAILED      9 /* packet could not be rewritten */
+#define DROP_WRONG_INTERFACE     10 /* pod's packet on another ENI than its own */
+#define DROP_POLICY_PENDING      11 /* the pod's policy is not in the kernel yet */
+#define DROP_POLICY_DENIED       12 /* a policy denies it */
+#define DROP_POLICY_DEFAULT_DENY 13 /* isolated, and no policy allows it */
+#define DROP_IDENTITY_UNKNOWN    14 /* isolated, and the peer's identity is not known */
+#define DROP_POLICY_MAP_FULL     15 /* the pod's policy did not fit into the kernel's map */
+#define DROP_ORPHAN_FRAGMENT     16 /* fragment without its first one */
+#define DROP_CONNECTION_FAILED   17 /* the connection could not be remembered */

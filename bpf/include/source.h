@@ -81,6 +81,20 @@ static __always_inline bool may_discover(struct __sk_buff *skb, const struct pac
 	return same_address(target.bytes, endpoint->ipv6);
 }
 
+/* Neighbour or router discovery between a pod and this node: no router lets a hop limit of 255 through, and a
+ * pod sends what `check_discovery` allows. Policy does not speak of it. */
+static __always_inline bool is_discovery(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u8 type;
+
+	if (packet->protocol != PROTOCOL_ICMPV6 || packet->source.family != FAMILY_IPV6 ||
+	    packet->hop_limit != 255 || packet->flags & (PACKET_FRAGMENT | PACKET_EXTENDED))
+		return false;
+	if (bpf_skb_load_bytes(skb, packet->transport, &type, 1))
+		return false;
+	return type >= ICMPV6_ROUTER_SOLICITATION && type <= ICMPV6_REDIRECT;
+}
+
 /* ICMPv6 of the link: 0 if it is discovery a pod may do, a drop reason if not, -1 if it is something else. */
 static __always_inline int check_discovery(struct __sk_buff *skb, const struct packet *packet,
 					   const struct endpoint *endpoint)

@@ -42,8 +42,9 @@ struct endpoint {
 	__u8 gateway6[16];
 	__u8 pod_mac[6];
 	__u8 host_mac[6];
+	__u32 policy; /* its place in `policies`, never 0 */
 };
-LAYOUT_SIZE(endpoint, 64);
+LAYOUT_SIZE(endpoint, 68);
 LAYOUT(endpoint, id, 0);
 LAYOUT(endpoint, mark, 4);
 LAYOUT(endpoint, eni_ifindex, 8);
@@ -53,19 +54,22 @@ LAYOUT(endpoint, ipv6, 20);
 LAYOUT(endpoint, gateway6, 36);
 LAYOUT(endpoint, pod_mac, 52);
 LAYOUT(endpoint, host_mac, 58);
+LAYOUT(endpoint, policy, 64);
 
 /* Where a pod address of this node lives. */
 struct local_pod {
 	__u32 ifindex;
 	__u32 endpoint_id;
+	__u32 policy; /* as in its endpoint */
 	__u8 pod_mac[6]; /* the two stand as in a frame for the pod: destination, source */
 	__u8 host_mac[6];
 };
-LAYOUT_SIZE(local_pod, 20);
+LAYOUT_SIZE(local_pod, 24);
 LAYOUT(local_pod, ifindex, 0);
 LAYOUT(local_pod, endpoint_id, 4);
-LAYOUT(local_pod, pod_mac, 8);
-LAYOUT(local_pod, host_mac, 14);
+LAYOUT(local_pod, policy, 8);
+LAYOUT(local_pod, pod_mac, 12);
+LAYOUT(local_pod, host_mac, 18);
 
 /* A managed ENI, by ifindex. */
 struct eni {
@@ -100,7 +104,7 @@ struct set_info {
 LAYOUT_SIZE(set_info, 8);
 LAYOUT(set_info, fingerprint, 0);
 
-/* One drop, in the ring buffer. */
+/* One packet that was dropped, or would have been, in the ring buffer. */
 struct drop_event {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 ifindex;
@@ -114,12 +118,15 @@ struct drop_event {
 	__u16 ethertype; /* host order, as are the ports */
 	__u16 source_port;
 	__u16 destination_port;
-	__u16 pad;
+	__u8 direction; /* whose policy said it; DIRECTION_NONE: no policy */
+	__u8 audit; /* 1: let through */
 	__u8 source[16];
 	__u8 destination[16];
-	__u32 pad2;
+	__u32 ruleset; /* its place; 0: none, as are the next two then */
+	__u32 identity; /* of the endpoint whose policy said it */
+	__u32 peer; /* identity of the other end */
 };
-LAYOUT_SIZE(drop_event, 72);
+LAYOUT_SIZE(drop_event, 80);
 LAYOUT(drop_event, time_ns, 0);
 LAYOUT(drop_event, ifindex, 8);
 LAYOUT(drop_event, endpoint_id, 12);
@@ -132,7 +139,213 @@ LAYOUT(drop_event, protocol, 27);
 LAYOUT(drop_event, ethertype, 28);
 LAYOUT(drop_event, source_port, 30);
 LAYOUT(drop_event, destination_port, 32);
-LAYOUT(drop_event, pad, 34);
+LAYOUT(drop_event, direction, 34);
+LAYOUT(drop_event, audit, 35);
 LAYOUT(drop_event, source, 36);
 LAYOUT(drop_event, destination, 52);
-LAYOUT(drop_event, pad2, 68);
+LAYOUT(drop_event, ruleset, 68);
+LAYOUT(drop_event, identity, 72);
+LAYOUT(drop_event, peer, 76);
+
+/* What an endpoint may do and who it is. One word, so that a switch of policy or identity is one write. */
+struct policy {
+	__u32 identity;
+	__u16 ruleset; /* its place in `rulesets`; 0: none yet, closed */
+	__u16 flags;
+};
+LAYOUT_SIZE(policy, 8);
+LAYOUT(policy, identity, 0);
+LAYOUT(policy, ruleset, 4);
+LAYOUT(policy, flags, 6);
+
+/* One policy, shared by all endpoints that have it. Places are used again; the generation goes on counting.
+ */
+struct ruleset {
+	__u32 id; /* the engine's; 0: free */
+	__u32 generation; /* of what is said here; verdicts of another are asked again */
+	__u32 flags;
+	__u32 entries; /* in `rules`, for people */
+	__u32 shapes[8]; /* direction x PEER_KINDS + kind of peer */
+};
+LAYOUT_SIZE(ruleset, 48);
+LAYOUT(ruleset, id, 0);
+LAYOUT(ruleset, generation, 4);
+LAYOUT(ruleset, flags, 8);
+LAYOUT(ruleset, entries, 12);
+LAYOUT(ruleset, shapes, 16);
+
+/* Key: one peer and L4 shape of one rule set. */
+struct rule_key {
+	__u16 ruleset;
+	__u16 port; /* host order; bits beyond port_bits are 0 */
+	__u32 identity;
+	__u8 direction;
+	__u8 peer;
+	__u8 protocol; /* 0: any, then no port */
+	__u8 port_bits;
+};
+LAYOUT_SIZE(rule_key, 12);
+LAYOUT(rule_key, ruleset, 0);
+LAYOUT(rule_key, port, 2);
+LAYOUT(rule_key, identity, 4);
+LAYOUT(rule_key, direction, 8);
+LAYOUT(rule_key, peer, 9);
+LAYOUT(rule_key, protocol, 10);
+LAYOUT(rule_key, port_bits, 11);
+
+/* What all tiers say of one key. A larger precedence is stronger; 0 with ACTION_NONE is absent. */
+struct rule {
+	__u32 admin_precedence;
+	__u32 baseline_precedence;
+	__u8 admin;
+	__u8 baseline;
+	__u8 middle; /* MIDDLE_* */
+	__u8 pad;
+};
+LAYOUT_SIZE(rule, 12);
+LAYOUT(rule, admin_precedence, 0);
+LAYOUT(rule, baseline_precedence, 4);
+LAYOUT(rule, admin, 8);
+LAYOUT(rule, baseline, 9);
+LAYOUT(rule, middle, 10);
+LAYOUT(rule, pad, 11);
+
+/* Key of `cidrs`: the family counts as the first 32 bits of the prefix. */
+struct cidr_key {
+	__u32 prefix_bits; /* 32 + those of the CIDR */
+	__u32 family;
+	__u32 words[4];
+};
+LAYOUT_SIZE(cidr_key, 24);
+LAYOUT(cidr_key, prefix_bits, 0);
+LAYOUT(cidr_key, family, 4);
+LAYOUT(cidr_key, words, 8);
+
+struct cidr {
+	__u32 identity; /* of the longest CIDR that a policy names and that holds this one; 0: none */
+	__u32 class; /* IDENTITY_WORLD, or IDENTITY_UNKNOWN inside the cluster's own networks */
+};
+LAYOUT_SIZE(cidr, 8);
+LAYOUT(cidr, identity, 0);
+LAYOUT(cidr, class, 4);
+
+/* Key: both ends of a flow, the lower address (as words in network order, compared as they lie) first. Both
+ * directions have the same key. ICMP echo: the asking end's port is the identifier, the other's is the
+ * type << 8 | code of the request, and `asker` says which end asks. */
+struct connection_key {
+	__u32 low[4];
+	__u32 high[4];
+	__u16 low_port; /* host order, as the next */
+	__u16 high_port;
+	__u8 family;
+	__u8 protocol;
+	__u8 asker; /* 0: no ICMP; 1: low, 2: high */
+	__u8 pad;
+};
+LAYOUT_SIZE(connection_key, 40);
+LAYOUT(connection_key, low, 0);
+LAYOUT(connection_key, high, 16);
+LAYOUT(connection_key, low_port, 32);
+LAYOUT(connection_key, high_port, 34);
+LAYOUT(connection_key, family, 36);
+LAYOUT(connection_key, protocol, 37);
+LAYOUT(connection_key, asker, 38);
+LAYOUT(connection_key, pad, 39);
+
+/* One flow, both directions, both ends. A verdict word says what the policy of one end said, and when:
+ * generation << 32 | epoch << 16 | rule set << 3 | outcome. Any difference to what holds now: ask again. */
+struct connection {
+	__u64 verdicts[2]; /* by direction: EGRESS of the initiator, INGRESS of the responder */
+	__u32 expires; /* clock units; from then on the entry is as good as absent */
+	__u32 identity; /* the initiator's, when it began; 0: not known to this node's policy */
+	__u32 ingress_ifindex; /* the device it came in by; 0: from this node */
+	__u8 flags;
+	__u8 tcp;
+	__u16 pad;
+};
+LAYOUT_SIZE(connection, 32);
+LAYOUT(connection, verdicts, 0);
+LAYOUT(connection, expires, 16);
+LAYOUT(connection, identity, 20);
+LAYOUT(connection, ingress_ifindex, 24);
+LAYOUT(connection, flags, 28);
+LAYOUT(connection, tcp, 29);
+LAYOUT(connection, pad, 30);
+
+/* Key: the datagram that fragments belong to. */
+struct fragment_key {
+	__u32 source[4];
+	__u32 destination[4];
+	__u32 id;
+	__u8 family;
+	__u8 protocol; /* IPv4 only: IPv6 counts identifiers per pair of addresses */
+	__u16 pad;
+};
+LAYOUT_SIZE(fragment_key, 40);
+LAYOUT(fragment_key, source, 0);
+LAYOUT(fragment_key, destination, 16);
+LAYOUT(fragment_key, id, 32);
+LAYOUT(fragment_key, family, 36);
+LAYOUT(fragment_key, protocol, 37);
+LAYOUT(fragment_key, pad, 38);
+
+/* What only the first fragment shows. ICMP: type << 8 | code, and the identifier. */
+struct fragment {
+	__u16 source_port;
+	__u16 destination_port;
+	__u32 expires;
+	__u8 protocol;
+	__u8 pad[3];
+};
+LAYOUT_SIZE(fragment, 12);
+LAYOUT(fragment, source_port, 0);
+LAYOUT(fragment, destination_port, 2);
+LAYOUT(fragment, expires, 4);
+LAYOUT(fragment, protocol, 8);
+LAYOUT(fragment, pad, 9);
+
+/* One end's say in a dry run. */
+struct asked {
+	__u32 ruleset;
+	__u32 identity; /* the end's own */
+	__u32 peer; /* the other's; valid if `fresh` */
+	__u32 cidr; /* the other's CIDR identity; 0: none asked for, or none */
+	struct rule_key rule; /* the entry that decided; ruleset 0: the default */
+	__u8 direction; /* DIRECTION_NONE: this end was not asked */
+	__u8 outcome;
+	__u8 fresh; /* 1: rules were looked up; 0: the connection remembered */
+	__u8 tier; /* of `rule`: 1 admin, 2 middle, 3 baseline */
+	__u16 flags; /* of the policy */
+	__u16 pad;
+};
+LAYOUT_SIZE(asked, 36);
+LAYOUT(asked, ruleset, 0);
+LAYOUT(asked, identity, 4);
+LAYOUT(asked, peer, 8);
+LAYOUT(asked, cidr, 12);
+LAYOUT(asked, rule, 16);
+LAYOUT(asked, direction, 28);
+LAYOUT(asked, outcome, 29);
+LAYOUT(asked, fresh, 30);
+LAYOUT(asked, tier, 31);
+LAYOUT(asked, flags, 32);
+LAYOUT(asked, pad, 34);
+
+/* What a dry run is asked with and answers. Number 0: none is under way. */
+struct dry_run {
+	__u32 number[2];
+	__u32 reason; /* 0: let through */
+	__u32 path;
+	struct connection_key key;
+	struct connection connection; /* as found; expires 0: none */
+	struct asked sender; /* by the policy of the pod that sends */
+	struct asked receiver; /* by that of the pod that gets it */
+};
+LAYOUT_SIZE(dry_run, 160);
+LAYOUT(dry_run, number, 0);
+LAYOUT(dry_run, reason, 8);
+LAYOUT(dry_run, path, 12);
+LAYOUT(dry_run, key, 16);
+LAYOUT(dry_run, connection, 56);
+LAYOUT(dry_run, sender, 88);
+LAYOUT(dry_run, receiver, 124);

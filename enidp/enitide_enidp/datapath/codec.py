@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from enitide_enidp.datapath.types import ENI_MARK_SHIFT, Endpoint, Eni, LocalPod, NodeConfig, Routing, eni_mark
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of all pinned layouts: the folder under the pin directory that holds them is `v<SCHEMA>`."""
 
 HOOKS = 8
@@ -22,6 +22,7 @@ HALVES = 2
 PATHS = 4
 MAX_DROP_REASONS = 256
 CONFIG_DIRECT = 1
+CONFIG_POLICY = 2
 
 _NO_ADDRESS6 = bytes(16)
 Address = IPv4Address | IPv6Address
@@ -60,9 +61,12 @@ ENDPOINT = Layout(
         ("gateway6", "16s"),
         ("pod_mac", "6s"),
         ("host_mac", "6s"),
+        ("policy", "I"),
     ),
 )
-LOCAL_POD = Layout("local_pod", (("ifindex", "I"), ("endpoint_id", "I"), ("pod_mac", "6s"), ("host_mac", "6s")))
+LOCAL_POD = Layout(
+    "local_pod", (("ifindex", "I"), ("endpoint_id", "I"), ("policy", "I"), ("pod_mac", "6s"), ("host_mac", "6s"))
+)
 ENI = Layout("eni", (("mark", "I"),))
 COUNTER = Layout("counter", (("packets", "Q"), ("bytes", "Q")))
 EVENT_BUDGET = Layout("event_budget", (("window_start_ns", "Q"), ("sent", "I"), ("suppressed", "I")))
@@ -82,13 +86,133 @@ DROP_EVENT = Layout(
         ("ethertype", "H"),
         ("source_port", "H"),
         ("destination_port", "H"),
-        ("pad", "2s"),
+        ("direction", "B"),
+        ("audit", "B"),
         ("source", "16s"),
         ("destination", "16s"),
-        ("pad2", "4s"),
+        ("ruleset", "I"),
+        ("identity", "I"),
+        ("peer", "I"),
     ),
 )
-LAYOUTS = (NODE_CONFIG, ADDRESS, ENDPOINT, LOCAL_POD, ENI, COUNTER, EVENT_BUDGET, SET_INFO, DROP_EVENT)
+POLICY = Layout("policy", (("identity", "I"), ("ruleset", "H"), ("flags", "H")))
+RULESET = Layout("ruleset", (("id", "I"), ("generation", "I"), ("flags", "I"), ("entries", "I"), ("shapes", "32s")))
+RULE_KEY = Layout(
+    "rule_key",
+    (
+        ("ruleset", "H"),
+        ("port", "H"),
+        ("identity", "I"),
+        ("direction", "B"),
+        ("peer", "B"),
+        ("protocol", "B"),
+        ("port_bits", "B"),
+    ),
+)
+RULE = Layout(
+    "rule",
+    (
+        ("admin_precedence", "I"),
+        ("baseline_precedence", "I"),
+        ("admin", "B"),
+        ("baseline", "B"),
+        ("middle", "B"),
+        ("pad", "1s"),
+    ),
+)
+CIDR_KEY = Layout("cidr_key", (("prefix_bits", "I"), ("family", "I"), ("words", "16s")))
+CIDR = Layout("cidr", (("identity", "I"), ("class", "I")))
+CONNECTION_KEY = Layout(
+    "connection_key",
+    (
+        ("low", "16s"),
+        ("high", "16s"),
+        ("low_port", "H"),
+        ("high_port", "H"),
+        ("family", "B"),
+        ("protocol", "B"),
+        ("asker", "B"),
+        ("pad", "1s"),
+    ),
+)
+CONNECTION = Layout(
+    "connection",
+    (
+        ("verdicts", "16s"),
+        ("expires", "I"),
+        ("identity", "I"),
+        ("ingress_ifindex", "I"),
+        ("flags", "B"),
+        ("tcp", "B"),
+        ("pad", "2s"),
+    ),
+)
+FRAGMENT_KEY = Layout(
+    "fragment_key",
+    (
+        ("source", "16s"),
+        ("destination", "16s"),
+        ("id", "I"),
+        ("family", "B"),
+        ("protocol", "B"),
+        ("pad", "2s"),
+    ),
+)
+FRAGMENT = Layout(
+    "fragment",
+    (("source_port", "H"), ("destination_port", "H"), ("expires", "I"), ("protocol", "B"), ("pad", "3s")),
+)
+ASKED = Layout(
+    "asked",
+    (
+        ("ruleset", "I"),
+        ("identity", "I"),
+        ("peer", "I"),
+        ("cidr", "I"),
+        ("rule", "12s"),
+        ("direction", "B"),
+        ("outcome", "B"),
+        ("fresh", "B"),
+        ("tier", "B"),
+        ("flags", "H"),
+        ("pad", "2s"),
+    ),
+)
+DRY_RUN = Layout(
+    "dry_run",
+    (
+        ("number", "8s"),
+        ("reason", "I"),
+        ("path", "I"),
+        ("key", "40s"),
+        ("connection", "32s"),
+        ("sender", "36s"),
+        ("receiver", "36s"),
+    ),
+)
+LAYOUTS = (
+    NODE_CONFIG,
+    ADDRESS,
+    ENDPOINT,
+    LOCAL_POD,
+    ENI,
+    COUNTER,
+    EVENT_BUDGET,
+    SET_INFO,
+    DROP_EVENT,
+    POLICY,
+    RULESET,
+    RULE_KEY,
+    RULE,
+    CIDR_KEY,
+    CIDR,
+    CONNECTION_KEY,
+    CONNECTION,
+    FRAGMENT_KEY,
+    FRAGMENT,
+    ASKED,
+    DRY_RUN,
+)
 
 U32 = struct.Struct("=I")
 _ADDRESS = ADDRESS.codec
@@ -102,6 +226,8 @@ DROP_EVENT_CODEC = DROP_EVENT.codec
 def encode_config(config: NodeConfig) -> bytes:
     """`struct node_config`."""
     flags = CONFIG_DIRECT if config.routing is Routing.DIRECT else 0
+    if config.policy:
+        flags |= CONFIG_POLICY
     return NODE_CONFIG.codec.pack(flags, config.event_rate)
 
 
@@ -141,6 +267,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
         _packed6(endpoint.gateway6),
         endpoint.pod_mac,
         endpoint.host_mac,
+        endpoint.place,
     )
 
 
@@ -154,7 +281,7 @@ def _optional6(packed: bytes) -> IPv6Address | None:
 
 def decode_endpoint(ifindex: int, data: bytes) -> Endpoint:
     """The reverse of `encode_endpoint`."""
-    number, mark, eni_ifindex, ipv4, gateway4, ipv6, gateway6, pod_mac, host_mac = _ENDPOINT.unpack(data)
+    number, mark, eni_ifindex, ipv4, gateway4, ipv6, gateway6, pod_mac, host_mac, place = _ENDPOINT.unpack(data)
     return Endpoint(
         ifindex=ifindex,
         endpoint_id=number,
@@ -166,12 +293,13 @@ def decode_endpoint(ifindex: int, data: bytes) -> Endpoint:
         ipv6=_optional6(ipv6),
         gateway4=_optional4(gateway4),
         gateway6=_optional6(gateway6),
+        place=place,
     )
 
 
 def encode_local_pod(pod: LocalPod) -> bytes:
     """`struct local_pod`, the value; the key is the address."""
-    return _LOCAL_POD.pack(pod.ifindex, pod.endpoint_id, pod.pod_mac, pod.host_mac)
+    return _LOCAL_POD.pack(pod.ifindex, pod.endpoint_id, pod.place, pod.pod_mac, pod.host_mac)
 
 
 def decode_local_pod(data: bytes) -> LocalPod:

@@ -9,29 +9,37 @@ there. Not thread-safe; one owner, as the agent is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Self
 
 from enitide_api.errors import InterfaceAbsent, NetlinkFailed
 from enitide_api.reasons import Drop
-from enitide_enidp.datapath import counters, loader
+from enitide_enidp.datapath import codec, counters, loader, syscalls
 from enitide_enidp.datapath.attach import POD_HOOKS, Attacher
 from enitide_enidp.datapath.maps import Maps
+from enitide_enidp.datapath.places import Places
+from enitide_enidp.datapath.policycodec import POLICY_OPEN, Word, encode_word
+from enitide_enidp.datapath.policymaps import PolicyMaps
 from enitide_enidp.datapath.types import Endpoint, Eni, Hook, LocalPod, NodeConfig, Onward
 
 
 def _local_pod(endpoint: Endpoint) -> LocalPod:
-    return LocalPod(endpoint.ifindex, endpoint.endpoint_id, endpoint.pod_mac, endpoint.host_mac)
+    return LocalPod(endpoint.ifindex, endpoint.endpoint_id, endpoint.place, endpoint.pod_mac, endpoint.host_mac)
 
 
 class Datapath:
     """The one facade. Errors: `DatapathFailed`, `KernelUnsupported`, `NotRoot`, `NetlinkFailed`, `InterfaceAbsent`."""
 
-    def __init__(self, pin_dir: Path, loaded: loader.Loaded, *, tcx: bool | None = None) -> None:
+    def __init__(self, pin_dir: Path, loaded: loader.Loaded, config: NodeConfig, *, tcx: bool | None = None) -> None:
         self._pin_dir = pin_dir
         self._loaded = loaded
+        self._config = config
         self._maps = Maps.of(loaded.maps)
+        self._places = Places({ifindex: each.place for ifindex, each in self._maps.endpoints.dump().items()})
+        self._known_before = loader.endpoints_of_other_schemas(pin_dir)
+        self.policy = PolicyMaps(loaded.maps, self._places)
         self._attacher = Attacher(loaded.entries, loaded.schema_dir / "links", tcx=tcx)
 
     @classmethod
@@ -43,7 +51,7 @@ class Datapath:
         """
         loaded = loader.load(pin_dir, config)
         try:
-            return cls(pin_dir, loaded, tcx=tcx)
+            return cls(pin_dir, loaded, config, tcx=tcx)
         except BaseException:
             loaded.close()
             raise
@@ -64,13 +72,35 @@ class Datapath:
         return self._attacher.tcx
 
     def put_endpoint(self, endpoint: Endpoint) -> None:
-        """Let the pod's packets through from now on. Do this before its programs are attached and its route is set."""
+        """Let the datapath know a pod. Do this before its programs are attached and its route is set.
+
+        Where policy is on, a pod that is new is closed until `policy.set_endpoint` gives it a rule set. What holds for
+        one that is known stays.
+        """
+        placed = self._placed(endpoint)
         previous = self._maps.endpoints.get(endpoint.ifindex)
-        self._maps.endpoints.put(endpoint.ifindex, endpoint)
+        self._maps.endpoints.put(endpoint.ifindex, placed)
         for address in endpoint.addresses:
-            self._maps.local.put(address, _local_pod(endpoint))
+            self._maps.local.put(address, _local_pod(placed))
         if previous is not None:
             self._forget_addresses(previous, keep=endpoint.addresses)
+
+    def _placed(self, endpoint: Endpoint) -> Endpoint:
+        """With its place; a new one's policy is written before anything points at it."""
+        place = self._places.of(endpoint.ifindex)
+        if place is None:
+            place = self._places.take(endpoint.ifindex)
+            open_now = not self._config.policy or endpoint.ifindex in self._known_before
+            self._write_word(place, Word(flags=POLICY_OPEN) if open_now else Word())
+        return replace(endpoint, place=place)
+
+    def _write_word(self, place: int, word: Word) -> None:
+        syscalls.update(self._loaded.maps["policies"], codec.U32.pack(place), encode_word(word))
+
+    def _give_back(self, ifindex: int) -> None:
+        place = self._places.give_back(ifindex)
+        if place is not None:
+            self._write_word(place, Word())
 
     def delete_endpoint(self, ifindex: int) -> None:
         """Forget the pod on `ifindex`; its packets are dropped.
@@ -81,6 +111,7 @@ class Datapath:
         if endpoint is not None:
             self._forget_addresses(endpoint, keep=())
             self._maps.endpoints.delete(ifindex)
+            self._give_back(ifindex)
 
     def _forget_addresses(self, endpoint: Endpoint, keep: tuple[IPv4Address | IPv6Address, ...]) -> None:
         for address in endpoint.addresses:
@@ -94,10 +125,13 @@ class Datapath:
 
     def sync(self, endpoints: Iterable[Endpoint]) -> int:
         """Make the kernel's endpoints exactly these, by difference. Returns how many entries changed."""
-        wanted = {endpoint.ifindex: endpoint for endpoint in endpoints}
+        wanted = {endpoint.ifindex: self._placed(endpoint) for endpoint in endpoints}
         local = {address: _local_pod(endpoint) for endpoint in wanted.values() for address in endpoint.addresses}
         changes = self._maps.endpoints.put_missing(wanted) + self._maps.local.put_missing(local)
-        return changes + self._maps.local.delete_others(local) + self._maps.endpoints.delete_others(wanted)
+        changes += self._maps.local.delete_others(local) + self._maps.endpoints.delete_others(wanted)
+        for ifindex in self._places.ifindexes() - wanted.keys():
+            self._give_back(ifindex)
+        return changes
 
     def set_node_addresses(self, addresses: Mapping[IPv4Address | IPv6Address, int]) -> int:
         """Make the node's own addresses (of all its devices, with their ifindex) exactly these; returns changes."""
@@ -162,6 +196,10 @@ class Datapath:
         for (reason, _), count in self.drop_counts().items():
             totals[reason] += count.packets
         return totals
+
+    def audit_counts(self) -> dict[tuple[Drop, Hook], counters.Count]:
+        """Packets and bytes that policy would have dropped at endpoints that only audit, by reason and hook."""
+        return counters.drops(self._loaded.maps["audits"])
 
     def drop_counts(self) -> dict[tuple[Drop, Hook], counters.Count]:
         """Packets and bytes dropped, by reason and hook."""

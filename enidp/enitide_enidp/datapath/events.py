@@ -24,6 +24,7 @@ from enitide_enidp.datapath.types import Hook
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 _WITH_PORTS = (6, 17, 132)
+NO_DIRECTION = 255
 _ETHERTYPES = {0x0806: "ARP", 0x0800: "IPv4", 0x86DD: "IPv6"}
 
 
@@ -45,6 +46,15 @@ class DropEvent:
     destination: codec.Address | None
     source_port: int
     destination_port: int
+    direction: int | None = None
+    """Whose policy said it: 0 ingress, 1 egress; None: no policy was asked, and the rest means nothing."""
+    audit: bool = False
+    """The packet was let through: the endpoint only audits."""
+    ruleset: int = 0
+    """Its place in the map `rulesets`."""
+    identity: int = 0
+    peer: int = 0
+    """Identities of the endpoint that was asked and of the other end."""
 
 
 def decode(data: bytes) -> DropEvent:
@@ -62,10 +72,13 @@ def decode(data: bytes) -> DropEvent:
         ethertype,
         sport,
         dport,
-        _,
+        direction,
+        audit,
         src,
         dst,
-        _,
+        ruleset,
+        identity,
+        peer,
     ) = codec.DROP_EVENT_CODEC.unpack(data)
     return DropEvent(
         time_ns=time_ns,
@@ -81,6 +94,11 @@ def decode(data: bytes) -> DropEvent:
         destination=codec.address_of(family, dst) if family else None,
         source_port=sport,
         destination_port=dport,
+        direction=None if direction == NO_DIRECTION else direction,
+        audit=bool(audit),
+        ruleset=ruleset,
+        identity=identity,
+        peer=peer,
     )
 
 

@@ -34,6 +34,16 @@ MAPS = (
     "local",
     "node_addresses",
     "enis",
+    "policies",
+    "rulesets",
+    "rules",
+    "identities",
+    "cidrs",
+    "epochs",
+    "connections",
+    "fragments",
+    "audits",
+    "dry_runs",
     "drops",
     "forwards",
     "event_budgets",
@@ -182,6 +192,26 @@ def other_schemas(pin_dir: Path) -> list[Path]:
     """Folders of earlier (or later) layouts under `pin_dir`."""
     current = schema_dir(pin_dir)
     return sorted(path for path in pin_dir.glob("v[0-9]*") if path != current and path.is_dir())
+
+
+def endpoints_of_other_schemas(pin_dir: Path) -> frozenset[int]:
+    """Interfaces of pods that an earlier build's datapath knows: they are at work already.
+
+    Only the keys are read, four bytes in every schema; what the values say is that build's business.
+    """
+    found = set[int]()
+    for folder in other_schemas(pin_dir):
+        try:
+            fd = syscalls.pinned(folder / "maps" / "endpoints")
+        except OSError:
+            continue
+        try:
+            key: bytes | None = None
+            while (key := syscalls.next_key(fd, key, 4)) is not None:
+                found.add(codec.U32.unpack(key)[0])
+        finally:
+            os.close(fd)
+    return frozenset(found)
 
 
 def remove_pins(folder: Path) -> None:

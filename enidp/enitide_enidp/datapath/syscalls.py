@@ -18,7 +18,9 @@ _NUMBER = {"x86_64": 321, "aarch64": 280}.get(os.uname().machine, -1)
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT = 0, 1, 2, 3, 4
 OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 6, 7, 10
 PROG_GET_FD_BY_ID, INFO_BY_FD, PROG_QUERY = 13, 15, 16
-MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH = 24, 26
+MAP_LOOKUP_AND_DELETE = 21
+MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
+NO_EXIST = 1
 LINK_CREATE, LINK_UPDATE = 28, 29
 
 MAP_TYPE_ARRAY, MAP_TYPE_PROG_ARRAY, MAP_TYPE_ARRAY_OF_MAPS = 2, 3, 12
@@ -28,6 +30,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _ATTR_BYTES = 128
+_PATIENCE = 100  # refusals of the allocator in a row without progress
 
 
 def bpf(command: int, attributes: bytes | bytearray) -> tuple[int, bytes]:
@@ -81,11 +84,64 @@ def delete(fd: int, key: bytes) -> bool:
     return True
 
 
+def next_key(fd: int, key: bytes | None, key_bytes: int) -> bytes | None:
+    """The key after `key` (None: the first) in a map without batch look-ups; None at the end."""
+    key_buffer = ctypes.create_string_buffer(key, key_bytes) if key is not None else None
+    following = ctypes.create_string_buffer(key_bytes)
+    before = _address(key_buffer) if key_buffer is not None else 0
+    try:
+        bpf(MAP_NEXT, struct.pack("=IxxxxQQQ", fd, before, _address(following), 0))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    return following.raw
+
+
+def take(fd: int, key: bytes, value_bytes: int) -> bytes | None:
+    """Remove an entry of a hash map and return what it was at that moment; None if it was not there."""
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    value = ctypes.create_string_buffer(value_bytes)
+    try:
+        bpf(MAP_LOOKUP_AND_DELETE, struct.pack("=IxxxxQQQ", fd, _address(key_buffer), _address(value), 0))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    return value.raw
+
+
+def insert(fd: int, key: bytes, value: bytes) -> bool:
+    """Insert; False if the key was there already."""
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    value_buffer = ctypes.create_string_buffer(value, len(value))
+    try:
+        bpf(MAP_UPDATE, struct.pack("=IxxxxQQQ", fd, _address(key_buffer), _address(value_buffer), NO_EXIST))
+    except OSError as error:
+        if error.errno == errno.EEXIST:
+            return False
+        raise
+    return True
+
+
 def _batch(command: int, fd: int, keys: bytes, values: bytes, count: int) -> None:
+    """All of it, also where the kernel's allocator has to be waited for: it refills itself within moments."""
+    key_bytes, value_bytes, patience = len(keys) // count, len(values) // count, _PATIENCE
     key_buffer = ctypes.create_string_buffer(keys, len(keys))
     value_buffer = ctypes.create_string_buffer(values, max(1, len(values)))
-    addresses = (_address(key_buffer), _address(value_buffer) if values else 0)
-    bpf(command, struct.pack("=QQQQIIQQ", 0, 0, *addresses, count, fd, 0, 0))
+    done = 0
+    while True:
+        value_address = _address(value_buffer) + done * value_bytes if values else 0
+        addresses = (_address(key_buffer) + done * key_bytes, value_address)
+        attributes = struct.pack("=QQQQIIQQ", 0, 0, *addresses, count - done, fd, 0, 0)
+        buffer = ctypes.create_string_buffer(attributes, _ATTR_BYTES)
+        if _syscall(_NUMBER, ctypes.c_int(command), buffer, ctypes.c_uint(_ATTR_BYTES)) >= 0:
+            return
+        code, moved = ctypes.get_errno(), int(struct.unpack_from("=I", buffer, 32)[0])
+        patience -= 0 if moved else 1
+        if code != errno.ENOMEM or not patience:
+            raise OSError(code, os.strerror(code))
+        done += moved
 
 
 def update_batch(fd: int, entries: list[tuple[bytes, bytes]]) -> None:
@@ -95,29 +151,70 @@ def update_batch(fd: int, entries: list[tuple[bytes, bytes]]) -> None:
         _batch(MAP_UPDATE_BATCH, fd, b"".join(keys), b"".join(values), len(entries))
 
 
+def update_packed(fd: int, keys: bytes, values: bytes, count: int) -> None:
+    """The same for keys and values that stand in a row already."""
+    if count:
+        _batch(MAP_UPDATE_BATCH, fd, keys, values, count)
+
+
+def delete_batch(fd: int, keys: list[bytes]) -> int:
+    """Remove many; those that are not there are no error. Returns how many were."""
+    if not keys:
+        return 0
+    try:
+        _batch(MAP_DELETE_BATCH, fd, b"".join(keys), b"", len(keys))
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return sum(delete(fd, key) for key in keys)  # the batch ends at the first that is missing
+    return len(keys)
+
+
 def dump(fd: int, key_bytes: int, value_bytes: int, capacity: int) -> list[tuple[bytes, bytes]]:
-    """All entries of a hash map by batch calls. A hash bucket never splits, so chunks grow when one does not fit."""
-    token = ctypes.create_string_buffer(max(8, key_bytes))
-    chunk, first, entries = min(capacity, 4096), True, []
+    """All entries of a hash map or an array by batch calls."""
+    entries: list[tuple[bytes, bytes]] = []
+    token: bytes | None = None
     while True:
+        found, token = scan(fd, key_bytes, value_bytes, min(capacity, 4096), token)
+        entries += found
+        if token is None:
+            return entries
+
+
+def scan(
+    fd: int, key_bytes: int, value_bytes: int, chunk: int, token: bytes | None
+) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+    """The next `chunk` entries or a few less of a hash map, from where `token` (None: the start) left off.
+
+    A hash bucket never splits: the chunk grows when one does not fit.
+    The token returned is None at the end. Entries that come and go meanwhile may be missed or seen twice.
+    """
+    while True:
+        after = ctypes.create_string_buffer(max(8, key_bytes))
+        before = ctypes.create_string_buffer(token, max(8, key_bytes)) if token is not None else None
         keys = ctypes.create_string_buffer(chunk * key_bytes)
         values = ctypes.create_string_buffer(chunk * value_bytes)
-        batch_in = 0 if first else _address(token)
         attributes = struct.pack(
-            "=QQQQIIQQ", batch_in, _address(token), _address(keys), _address(values), chunk, fd, 0, 0
+            "=QQQQIIQQ",
+            _address(before) if before is not None else 0,
+            _address(after),
+            _address(keys),
+            _address(values),
+            chunk,
+            fd,
+            0,
+            0,
         )
         count, done = _lookup_batch(attributes)
         if count < 0:
             chunk *= 2
             continue
         raw_keys, raw_values = keys.raw, values.raw
-        entries += [
+        found = [
             (raw_keys[i * key_bytes : (i + 1) * key_bytes], raw_values[i * value_bytes : (i + 1) * value_bytes])
             for i in range(count)
         ]
-        if done:
-            return entries
-        first = False
+        return found, None if done else after.raw
 
 
 def _lookup_batch(attributes: bytes) -> tuple[int, bool]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enitide_enidp.datapath import syscalls
 
 _SKB_BYTES = 192
-_SKB_MARK, _SKB_QUEUE_MAPPING, _SKB_IFINDEX = 8, 12, 40
+_SKB_MARK, _SKB_INGRESS_IFINDEX, _SKB_IFINDEX, _SKB_CB = 8, 36, 40, 48
 _OUT_BYTES = 4096
 
 
@@ -23,16 +23,27 @@ class Outcome:
     duration_ns: int
 
 
-def run(program_fd: int, packet: bytes, *, ifindex: int = 0, mark: int = 0, repeat: int = 1) -> Outcome:
+def run(
+    program_fd: int,
+    packet: bytes,
+    *,
+    ifindex: int = 0,
+    mark: int = 0,
+    repeat: int = 1,
+    came_in_by: int = 0,
+    cb: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0),
+) -> Outcome:
     """Run with `packet`, an Ethernet frame of at most 3.5 kB, as if it had come on device `ifindex`, which must exist.
 
-    A packet changed by one repeat is the input of the next, so a program that lowers a hop limit wants few repeats.
+    `came_in_by` is the device by which it reached the node; 0: it was made here. A packet changed by one repeat is the input of the next, so a program that lowers a hop limit wants few repeats.
     """
     data = ctypes.create_string_buffer(packet, len(packet))
     out = ctypes.create_string_buffer(_OUT_BYTES)
     context = bytearray(_SKB_BYTES)
     struct.pack_into("=I", context, _SKB_MARK, mark)
+    struct.pack_into("=I", context, _SKB_INGRESS_IFINDEX, came_in_by)
     struct.pack_into("=I", context, _SKB_IFINDEX, ifindex)
+    struct.pack_into("=5I", context, _SKB_CB, *cb)
     context_in = ctypes.create_string_buffer(bytes(context), _SKB_BYTES)
     context_out = ctypes.create_string_buffer(_SKB_BYTES)
     address = ctypes.addressof

@@ -6,7 +6,7 @@ decisions can be tested without root.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
 
@@ -65,6 +65,8 @@ class NodeConfig:
     routing: Routing = Routing.DIRECT
     event_rate: int = 100
     """Drop events per second, for each reason and each CPU; the rest is only counted (`suppressed` says how many)."""
+    policy: bool = False
+    """Connections are tracked and policy is asked. A pod that comes then is closed until it has a rule set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Endpoint:
     gateway4: IPv4Address | None = None
     gateway6: IPv6Address | None = None
     """Next hops of the ENI's subnet in the VPC. Without one, that family goes by the stack."""
+    place: int = field(default=0, compare=False)
+    """Where its policy stands in the map `policies`; given by `Datapath.put_endpoint`, not by the caller."""
 
     def __post_init__(self) -> None:
         if self.ifindex <= 0 or self.endpoint_id <= 0:
@@ -107,6 +111,7 @@ class LocalPod:
 
     ifindex: int
     endpoint_id: int
+    place: int
     pod_mac: bytes
     host_mac: bytes
 
@@ -117,3 +122,16 @@ class Eni:
 
     ifindex: int
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPolicy:
+    """What holds for one endpoint. Written as one word, so rule set and identity change together."""
+
+    ruleset: int = 0
+    """The engine's `RuleSet.id`; 0: closed, nothing passes (unless `enforce` is off)."""
+    identity: int = 0
+    enforce: bool = True
+    """False: policy lets everything through. Connections are tracked all the same, for the day it is True."""
+    audit: bool = False
+    """What policy would drop is counted, told and let through."""

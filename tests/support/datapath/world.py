@@ -49,11 +49,11 @@ class World:
     stranger: int
     node_addresses: tuple[IPv4Address | IPv6Address, ...]
 
-    def run(self, hook: Hook, packet: bytes, *, ifindex: int, mark: int = 0) -> Seen:
-        """Through the entry program, as on a device."""
+    def run(self, hook: Hook, packet: bytes, *, ifindex: int, mark: int = 0, came_in_by: int = 0) -> Seen:
+        """Through the entry program, as on a device. `came_in_by` 0: the node itself made the packet."""
         drops = self.datapath.drop_counts()
         forwards = self.datapath.forward_counts()
-        outcome = testrun.run(self.loaded.entries[hook], packet, ifindex=ifindex, mark=mark)
+        outcome = testrun.run(self.loaded.entries[hook], packet, ifindex=ifindex, mark=mark, came_in_by=came_in_by)
         dropped = _changed(drops, self.datapath.drop_counts())
         passed = _changed(forwards, self.datapath.forward_counts())
         assert len(dropped) + len(passed) <= 1, "one packet, one count"
@@ -89,10 +89,10 @@ def endpoint(name: str, number: int, eni_number: int, eni_name: str) -> Endpoint
 
 
 @contextmanager
-def world(pin_dir: Path, namespace: Namespace, routing: Routing) -> Iterator[World]:
+def world(pin_dir: Path, namespace: Namespace, routing: Routing, *, policy: bool = False) -> Iterator[World]:
     """Everything in place and attached to nothing: test runs name the device themselves."""
     namespace.ip(DEVICES)
-    config = NodeConfig(routing=routing)
+    config = NodeConfig(routing=routing, policy=policy)
     datapath = Datapath.open(pin_dir, config)
     loaded = loader.load(pin_dir, config)
     try:

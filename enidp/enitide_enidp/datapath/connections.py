@@ -1,0 +1,174 @@
+"""Connections as the kernel keeps them: read, collect what has expired, flush.
+
+An expired connection is never matched, so collecting is housekeeping only. It goes through the table in slices, one
+batch call each. What it removes it takes out by a call that says what was there at that moment: a connection that
+has come back to life in between is put in again.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+from enitide_api.errors import DatapathFailed
+from enitide_enidp.datapath import codec, syscalls
+
+MAX_CONNECTIONS = 262_144
+CLOCK_SHIFT = 30
+"""The programs' clock is the coarse monotonic one in units of 2^30 ns, about 1.07 s."""
+GRACE = 60  # units: who is about to come back has done so
+CONNECTION_HIGH, CONNECTION_HOST = 1, 2
+
+_KEY, _VALUE = codec.CONNECTION_KEY.codec, codec.CONNECTION.codec
+KEY_BYTES, VALUE_BYTES = _KEY.size, _VALUE.size
+_VERDICTS = struct.Struct("=2Q")
+
+
+class Outcome(IntEnum):
+    """What a rule set said: the low three bits of a verdict word."""
+
+    NOT_ASKED = 0
+    ALLOWED = 1
+    DENIED = 2
+    DEFAULT = 3
+    UNKNOWN = 4
+    CLOSED = 5
+
+
+class TcpState(IntFlag):
+    SEEN_REPLY = 1
+    SEEN_DATA = 2
+    FIN_INITIATOR = 4
+    FIN_RESPONDER = 8
+    RESET = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one end's policy said, and what held then."""
+
+    outcome: Outcome
+    ruleset: int
+    """Its place."""
+    epoch: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One flow, seen from its initiator. ICMP: `responder_port` is type << 8 | code, the other the identifier."""
+
+    initiator: codec.Address
+    responder: codec.Address
+    initiator_port: int
+    responder_port: int
+    protocol: int
+    ingress: Verdict
+    egress: Verdict
+    expires: int
+    """In units of the programs' clock."""
+    identity: int
+    ingress_ifindex: int
+    from_host: bool
+    tcp: TcpState
+
+    @property
+    def expires_in_s(self) -> float:
+        """Negative: as good as absent."""
+        return ((self.expires << CLOCK_SHIFT) - time.monotonic_ns()) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """One slice. `wrapped`: it was the last of the table; the next call begins again."""
+
+    seen: int
+    removed: int
+    wrapped: bool
+
+
+def clock() -> int:
+    """Now, in the programs' units."""
+    return time.monotonic_ns() >> CLOCK_SHIFT
+
+
+def _verdict(word: int) -> Verdict:
+    outcome = word & 7
+    known = Outcome(outcome) if outcome in list(Outcome) else Outcome.NOT_ASKED
+    return Verdict(known, word >> 3 & 0x1FFF, word >> 16 & 0xFFFF, word >> 32)
+
+
+def decode(key: bytes, value: bytes) -> Connection:
+    """`struct connection_key` and `struct connection`."""
+    low, high, low_port, high_port, family, protocol, _, _ = _KEY.unpack(key)
+    verdicts, expires, identity, ifindex, flags, tcp, _ = _VALUE.unpack(value)
+    ingress, egress = _VERDICTS.unpack(verdicts)
+    ends = [(codec.address_of(family, low), low_port), (codec.address_of(family, high), high_port)]
+    if flags & CONNECTION_HIGH:
+        ends.reverse()
+    (initiator, initiator_port), (responder, responder_port) = ends
+    return Connection(
+        initiator=initiator,
+        responder=responder,
+        initiator_port=initiator_port,
+        responder_port=responder_port,
+        protocol=protocol,
+        ingress=_verdict(ingress),
+        egress=_verdict(egress),
+        expires=expires,
+        identity=identity,
+        ingress_ifindex=ifindex,
+        from_host=bool(flags & CONNECTION_HOST),
+        tcp=TcpState(tcp & 31),
+    )
+
+
+def expires_of(value: bytes) -> int:
+    """Of `struct connection`, without the rest."""
+    return int(codec.U32.unpack_from(value, 16)[0])
+
+
+class Connections:
+    """The map `connections`. It remembers where the last slice ended."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._token: bytes | None = None
+
+    def collect(self, entries: int) -> Collected:
+        """One slice; see the module."""
+        try:
+            found, self._token = syscalls.scan(self._fd, KEY_BYTES, VALUE_BYTES, entries, self._token)
+            now = clock()
+            removed = sum(self._take(key, now) for key, value in found if expires_of(value) + GRACE <= now)
+        except OSError as error:
+            raise DatapathFailed(f"connections cannot be collected: {error.strerror}") from error
+        return Collected(len(found), removed, self._token is None)
+
+    def _take(self, key: bytes, now: int) -> bool:
+        value = syscalls.take(self._fd, key, VALUE_BYTES)
+        if value is not None and expires_of(value) > now:
+            syscalls.insert(self._fd, key, value)
+            return False
+        return value is not None
+
+    def all(self) -> Iterator[tuple[bytes, Connection]]:
+        """Every entry with its key, expired ones too, in slices."""
+        token: bytes | None = None
+        while True:
+            found, token = syscalls.scan(self._fd, KEY_BYTES, VALUE_BYTES, 4096, token)
+            yield from ((key, decode(key, value)) for key, value in found)
+            if token is None:
+                return
+
+    def flush(self) -> int:
+        """Remove every entry; returns how many there were."""
+        removed, token = 0, None
+        while True:
+            found, token = syscalls.scan(self._fd, KEY_BYTES, VALUE_BYTES, 4096, token)
+            removed += syscalls.delete_batch(self._fd, [key for key, _ in found])
+            if token is None:
+                return removed

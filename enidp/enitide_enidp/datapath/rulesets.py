@@ -1,0 +1,310 @@
+"""Rule sets in the kernel: a head in `rulesets`, entries in `rules`, shared by all endpoints with the same policy.
+
+A rule set has a place, which is what endpoints point at; the engine's id stands in its head. A new one is written
+closed, then its entries, then its head opens: nothing is ever half in force. A change widens the bitmaps, writes what
+is new, removes what is old, then narrows, and at last counts the generation up, which makes every connection ask again.
+A rule set that does not fit is closed, alone, and tried again whenever room has come. After a restart the rule sets
+that are there are adopted by content: connections notice nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from enitide_api.errors import DatapathFailed, InternalError
+from enitide_enidp.datapath import codec, syscalls
+from enitide_enidp.datapath import policycodec as pc
+from enitide_policy.mapstate import RuleKey, RuleSet, RuleSetDelta, RuleValue
+
+Entries = dict[RuleKey, RuleValue]
+_NO_ROOM = 7, 12, 28  # E2BIG, ENOMEM, ENOSPC
+
+
+@dataclass(slots=True)
+class Kept:
+    """One rule set as we wrote it. `closed`: its entries are not in the kernel, for want of room."""
+
+    place: int
+    generation: int
+    isolated_ingress: bool
+    isolated_egress: bool
+    entries: Entries
+    shapes: dict[tuple[int, int], int] = field(default_factory=dict)
+    closed: bool = False
+
+    def flags(self) -> int:
+        flags = pc.RULESET_CLOSED if self.closed else 0
+        flags |= pc.RULESET_ISOLATED_INGRESS if self.isolated_ingress else 0
+        return flags | (pc.RULESET_ISOLATED_EGRESS if self.isolated_egress else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a change. `writes` counts entries put and deleted; `closed`: no room, nothing passes."""
+
+    place: int
+    writes: int
+    closed: bool
+    adopted: bool = False
+
+
+class RuleSets:
+    """All rule sets of the node. `capacity` is that of the map `rules`. Not thread-safe."""
+
+    def __init__(self, fds: Mapping[str, int], capacity: int = pc.MAX_RULES) -> None:
+        self._heads, self._rules = fds["rulesets"], fds["rules"]
+        self._capacity = capacity
+        self._kept: dict[int, Kept] = {}
+        self._orphans: dict[int, Kept] = {}
+        self._generations: dict[int, int] = {}
+        self._free = list(range(pc.MAX_RULESETS - 1, 0, -1))
+        self._used = 0
+        self._adopt()
+
+    # --- what is there ---------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> frozenset[int]:
+        """Ids of the rule sets that found no room."""
+        return frozenset(number for number, kept in self._kept.items() if kept.closed)
+
+    @property
+    def used(self) -> int:
+        """Entries in the map `rules`."""
+        return self._used
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    def ids(self) -> frozenset[int]:
+        return frozenset(self._kept)
+
+    def place(self, number: int) -> int:
+        """Where rule set `number` stands; 0 for 0. `InternalError` if it was never applied."""
+        if number == 0:
+            return 0
+        if number not in self._kept:
+            raise InternalError(f"rule set {number} is not in the kernel: apply it before an endpoint points at it")
+        return self._kept[number].place
+
+    def id_at(self, place: int) -> int | None:
+        """The engine's id of what stands at `place`; None for nothing, or for one of an earlier process."""
+        return next((number for number, kept in self._kept.items() if kept.place == place), None)
+
+    def _adopt(self) -> None:
+        """Read what an earlier process left. A head that never opened, and entries without a head, are removed."""
+        heads = {
+            codec.U32.unpack(key)[0]: pc.decode_head(value)
+            for key, value in syscalls.dump(self._heads, 4, pc.RULESET_BYTES, pc.MAX_RULESETS)
+        }
+        self._generations = {place: head.generation for place, head in heads.items() if head.generation}
+        open_places = {place for place, head in heads.items() if head.id and not head.flags & pc.RULESET_CLOSED}
+        found: dict[int, Entries] = {place: {} for place in open_places}
+        debris: list[bytes] = []
+        if self._generations:
+            for key, value in syscalls.dump(self._rules, pc.KEY_BYTES, pc.RULE_BYTES, self._capacity):
+                place, rule_key = pc.decode_key(key)
+                if place in found:
+                    found[place][rule_key] = pc.decode_rule(value)
+                else:
+                    debris.append(key)
+        syscalls.delete_batch(self._rules, debris)
+        for place, entries in found.items():
+            head = heads[place]
+            self._orphans[place] = Kept(
+                place,
+                head.generation,
+                bool(head.flags & pc.RULESET_ISOLATED_INGRESS),
+                bool(head.flags & pc.RULESET_ISOLATED_EGRESS),
+                entries,
+                pc.shapes_of(entries),
+            )
+            self._used += len(entries)
+        for place, head in heads.items():
+            if head.id and place not in open_places:
+                self._orphans[place] = Kept(place, head.generation, False, False, {}, {}, closed=True)
+        self._free = [place for place in self._free if place not in self._orphans]
+
+    def orphans(self) -> frozenset[int]:
+        """Places of an earlier process's rule sets that nobody has claimed."""
+        return frozenset(self._orphans)
+
+    # --- change ----------------------------------------------------------------------------------------------------
+
+    def apply(self, change: RuleSet | RuleSetDelta) -> Applied:
+        """Make the kernel's copy what `change` says. `InternalError` for a delta of a set that was never applied."""
+        kept = self._kept.get(change.id)
+        try:
+            if isinstance(change, RuleSet):
+                return self._create(change) if kept is None else self._replace(kept, change)
+            if kept is None:
+                raise InternalError(f"rule set {change.id} is not in the kernel: apply the whole of it first")
+            puts = {key: value for key, value in change.puts.items() if kept.entries.get(key) != value}
+            deletes = [key for key in change.deletes if key in kept.entries and key not in change.puts]
+            return self._alter(change, kept, puts, deletes)
+        except OSError as error:
+            raise DatapathFailed(f"rule set {change.id} cannot be written: {error.strerror}") from error
+
+    def retire(self, number: int) -> None:
+        """Remove a rule set that no endpoint points at any more. Unknown is no error. Room may let others open."""
+        kept = self._kept.pop(number, None)
+        if kept is not None:
+            self._remove(kept)
+            self.retry()
+
+    def retire_orphans(self, in_use: frozenset[int]) -> int:
+        """Remove what nobody claimed and no endpoint points at; returns how many. After the first full sync."""
+        gone = [place for place in self._orphans if place not in in_use]
+        for place in gone:
+            self._remove(self._orphans.pop(place))
+        self.retry()
+        return len(gone)
+
+    def retry(self) -> frozenset[int]:
+        """Try closed rule sets again, the smallest first; returns the ids of those that opened."""
+        opened = set[int]()
+        for number, kept in sorted(self._kept.items(), key=lambda item: len(item[1].entries)):
+            if kept.closed and self._used + len(kept.entries) <= self._capacity:
+                try:
+                    self._write_all(number, kept)
+                except OSError as error:
+                    raise DatapathFailed(f"rule set {number} cannot be written: {error.strerror}") from error
+                if not kept.closed:
+                    opened.add(number)
+        return frozenset(opened)
+
+    def _create(self, wanted: RuleSet) -> Applied:
+        claimed = self._claim(wanted)
+        if claimed is not None:
+            return Applied(claimed.place, 0, claimed.closed, adopted=True)
+        if not self._free:
+            raise DatapathFailed(f"no place for rule set {wanted.id}: {pc.MAX_RULESETS - 1} are in use")
+        place = self._free.pop()
+        kept = Kept(
+            place,
+            self._generations.get(place, 0),
+            wanted.isolated_ingress,
+            wanted.isolated_egress,
+            dict(wanted.entries),
+            pc.shapes_of(wanted.entries),
+        )
+        self._kept[wanted.id] = kept
+        self._write_all(wanted.id, kept)
+        return Applied(place, 0 if kept.closed else len(kept.entries), kept.closed)
+
+    def _claim(self, wanted: RuleSet) -> Kept | None:
+        """One of an earlier process with the same content: its head gets the new id, and no connection notices."""
+        for place, kept in self._orphans.items():
+            if (
+                not kept.closed
+                and kept.isolated_ingress == wanted.isolated_ingress
+                and kept.isolated_egress == wanted.isolated_egress
+                and kept.entries == wanted.entries
+            ):
+                self._kept[wanted.id] = self._orphans.pop(place)
+                self._write_head(wanted.id, kept)
+                return kept
+        return None
+
+    def _replace(self, kept: Kept, wanted: RuleSet) -> Applied:
+        puts = {key: value for key, value in wanted.entries.items() if kept.entries.get(key) != value}
+        deletes = [key for key in kept.entries if key not in wanted.entries]
+        return self._alter(wanted, kept, puts, deletes)
+
+    def _alter(self, change: RuleSet | RuleSetDelta, kept: Kept, puts: Entries, deletes: list[RuleKey]) -> Applied:
+        flags = (change.isolated_ingress, change.isolated_egress)
+        if flags == (kept.isolated_ingress, kept.isolated_egress) and not (puts or deletes or kept.closed):
+            return Applied(kept.place, 0, closed=False)
+        new = [key for key in puts if key not in kept.entries]
+        if kept.closed or self._used + len(new) > self._capacity:
+            return self._rewrite(change, kept, puts, deletes)
+        before = pc.bitmaps(kept.shapes)
+        for key in new:
+            shape = pc.shape_of(key)
+            kept.shapes[shape] = kept.shapes.get(shape, 0) + 1
+        if pc.bitmaps(kept.shapes) != before:
+            self._write_head(change.id, kept)
+        written = self._put(kept, puts)
+        syscalls.delete_batch(self._rules, [pc.encode_key(kept.place, key) for key in deletes])
+        self._used += len(new) - len(deletes)
+        self._remember(kept, change, puts, deletes)
+        if not written:
+            self._close(change.id, kept, list(kept.entries))
+        else:
+            self._settle(change.id, kept)
+        return Applied(kept.place, len(puts) + len(deletes), kept.closed)
+
+    def _rewrite(self, change: RuleSet | RuleSetDelta, kept: Kept, puts: Entries, deletes: list[RuleKey]) -> Applied:
+        """A change beside which there may be no room for what is there: out with the old, in with the new."""
+        if not kept.closed:
+            self._close(change.id, kept, list(kept.entries))
+        for key in puts:
+            if key not in kept.entries:
+                shape = pc.shape_of(key)
+                kept.shapes[shape] = kept.shapes.get(shape, 0) + 1
+        self._remember(kept, change, puts, deletes)
+        self._write_all(change.id, kept)
+        return Applied(kept.place, 0 if kept.closed else len(kept.entries), kept.closed)
+
+    @staticmethod
+    def _remember(kept: Kept, change: RuleSet | RuleSetDelta, puts: Entries, deletes: list[RuleKey]) -> None:
+        kept.isolated_ingress, kept.isolated_egress = change.isolated_ingress, change.isolated_egress
+        kept.entries.update(puts)
+        for key in deletes:
+            del kept.entries[key]
+            shape = pc.shape_of(key)
+            kept.shapes[shape] -= 1
+            if not kept.shapes[shape]:
+                del kept.shapes[shape]
+
+    # --- the kernel ------------------------------------------------------------------------------------------------
+
+    def _put(self, kept: Kept, entries: Entries) -> bool:
+        """Write entries; False if the map has no room."""
+        keys, values = pc.pack_entries(kept.place, entries)
+        try:
+            syscalls.update_packed(self._rules, keys, values, len(entries))
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            return False
+        return True
+
+    def _write_all(self, number: int, kept: Kept) -> None:
+        """Head closed, entries, head open. Without room it stays closed and holds no entry."""
+        kept.closed = True
+        self._write_head(number, kept)
+        if self._used + len(kept.entries) > self._capacity:
+            return
+        self._used += len(kept.entries)
+        if not self._put(kept, kept.entries):
+            self._close(number, kept, list(kept.entries))
+            return
+        kept.closed = False
+        self._settle(number, kept)
+
+    def _close(self, number: int, kept: Kept, keys: list[RuleKey]) -> None:
+        """Nothing passes from now on. Its entries leave the map, which is room for others."""
+        kept.closed = True
+        self._settle(number, kept)
+        syscalls.delete_batch(self._rules, [pc.encode_key(kept.place, key) for key in keys])
+        self._used -= len(keys)
+
+    def _remove(self, kept: Kept) -> None:
+        self._close(0, kept, [] if kept.closed else list(kept.entries))
+        self._free.append(kept.place)
+
+    def _settle(self, number: int, kept: Kept) -> None:
+        """What holds now, and only then the generation: a verdict with the new one is never of the old rules."""
+        self._write_head(number, kept)
+        kept.generation = (kept.generation + 1) & 0xFFFF_FFFF
+        self._generations[kept.place] = kept.generation
+        self._write_head(number, kept)
+
+    def _write_head(self, number: int, kept: Kept) -> None:
+        entries = 0 if kept.closed else len(kept.entries)
+        shapes = (0,) * pc.SHAPE_ROWS if kept.closed else pc.bitmaps(kept.shapes)
+        head = pc.Head(number, kept.generation, kept.flags(), entries, shapes)
+        syscalls.update(self._heads, codec.U32.pack(kept.place), pc.encode_head(head))
