@@ -1,24 +1,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from support.datapath.namespaces import Namespace, mac
 from support.datapath.world import Seen, World, world
 
 from enitide_api.reasons import Drop
-from enitide_enidp.datapath import EndpointPolicy, NodeConfig, Routing
+from enitide_enidp.datapath import EndpointPolicy, Routing
 from enitide_enidp.datapath.types import Hook, Onward
-from enitide_policy.mapstate import Direction, Peer, RuleKey, RuleSet, RuleValue
+from enitide_policy.mapstate import Direction, Peer, RuleKey, RuleSet, RuleValue, pack_key, pack_value
 
 pytestmark = pytest.mark.bpf
 
 REMOTE = "10.9.0.7"
-ALLOW = RuleValue(allow=True)
+ALLOW = pack_value(RuleValue(allow=True))
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def test_a_pod_is_closed_until_it_has_a_rule_set(node: World) -> None:
 
 
 def test_an_isolated_pod_reaches_what_a_rule_allows_and_nothing_else(node: World) -> None:
-    key = RuleKey(Direction.EGRESS, Peer.ANY, 0, 6, 80, 16)
+    key = pack_key(RuleKey(Direction.EGRESS, Peer.ANY, 0, 6, 80, 16))
     node.datapath.policy.apply(RuleSet(7, isolated_ingress=False, isolated_egress=True, entries={key: ALLOW}))
     node.datapath.policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(7, 300))
     assert send(node, tcp(node)).onward is Onward.WIRE

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from enitide_api.errors import DatapathFailed
 from enitide_enidp.datapath import codec, syscalls
 from enitide_enidp.datapath import policycodec as pc
+from enitide_policy.mapstate import Network
 from enitide_policy.numbers import Reserved
 
 MAX_IDENTITIES, MAX_CIDRS = 524_288, 131_072
@@ -45,9 +46,9 @@ class Addresses:
     def __init__(self, fds: Mapping[str, int]) -> None:
         self._identities, self._cidrs = fds["identities"], fds["cidrs"]
         self._epochs = Epochs(fds["epochs"])
-        self._named: dict[pc.Network, int] = {}
-        self._cluster: frozenset[pc.Network] = frozenset()
-        self._written: dict[pc.Network, tuple[int, int]] = {}
+        self._named: dict[Network, int] = {}
+        self._cluster: frozenset[Network] = frozenset()
+        self._written: dict[Network, tuple[int, int]] = {}
         self._adopt()
 
     def _adopt(self) -> None:
@@ -93,32 +94,32 @@ class Addresses:
 
     # --- CIDRs -----------------------------------------------------------------------------------------------------
 
-    def put_cidrs(self, identities: Mapping[pc.Network, int]) -> None:
+    def put_cidrs(self, identities: Mapping[Network, int]) -> None:
         """CIDRs that policies name, with their identities (`numbers.local_number`)."""
         self._named.update(identities)
         self._write(identities)
 
-    def delete_cidrs(self, networks: Iterable[pc.Network]) -> None:
+    def delete_cidrs(self, networks: Iterable[Network]) -> None:
         """CIDRs that no policy names any more."""
         gone = [network for network in networks if self._named.pop(network, None) is not None]
         self._write(gone)
 
-    def sync_cidrs(self, wanted: Mapping[pc.Network, int]) -> int:
+    def sync_cidrs(self, wanted: Mapping[Network, int]) -> int:
         """Make the named CIDRs exactly these; returns how many entries changed."""
         before = dict(self._written)
         self._named = dict(wanted)
         self._write({*wanted, *before})
         return sum(before.get(each) != self._written.get(each) for each in {*before, *self._written})
 
-    def set_cluster_networks(self, networks: Iterable[pc.Network]) -> None:
+    def set_cluster_networks(self, networks: Iterable[Network]) -> None:
         """The subnets of the cluster's own ENIs: an address in them without a record is unknown, never world."""
         before, self._cluster = self._cluster, frozenset(networks)
         if before != self._cluster:
             self._write({*self._named, *before, *self._cluster})
 
-    def _write(self, networks: Iterable[pc.Network]) -> None:
+    def _write(self, networks: Iterable[Network]) -> None:
         """Bring these CIDRs, and the cluster's own inside them, to what they should be."""
-        puts, deletes = dict[pc.Network, tuple[int, int]](), list[pc.Network]()
+        puts, deletes = dict[Network, tuple[int, int]](), list[Network]()
         for network in {*networks, *self._cluster}:
             wanted = self._wanted(network)
             if wanted is None and network in self._written:
@@ -138,14 +139,14 @@ class Addresses:
         except OSError as error:
             raise DatapathFailed(f"CIDRs cannot be written: {error.strerror}") from error
 
-    def _wanted(self, network: pc.Network) -> tuple[int, int] | None:
+    def _wanted(self, network: Network) -> tuple[int, int] | None:
         """Identity of the longest named CIDR that holds `network`, and what an address there is without a record."""
         if network not in self._named and network not in self._cluster:
             return None
         inside = any(network.version == own.version and network.subnet_of(own) for own in self._cluster)  # type: ignore[arg-type]
         return self._covering(network), int(Reserved.UNKNOWN if inside else Reserved.WORLD)
 
-    def _covering(self, network: pc.Network) -> int:
+    def _covering(self, network: Network) -> int:
         found = self._named.get(network)
         while found is None and network.prefixlen:
             network = network.supernet()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
 from enitide_enidp.datapath import codec
-from enitide_policy.mapstate import Action, Direction, Peer, RuleKey, RuleValue
-
-Network = IPv4Network | IPv6Network
+from enitide_policy.mapstate import DIRECTION_SHIFT, Network
 
 MAX_RULESETS, MAX_RULES = 8192, 524_288
 MAX_PLACES = 4096
@@ -21,12 +20,10 @@ SHAPE_ROWS = 2 * PEER_KINDS
 
 POLICY_OPEN, POLICY_AUDIT, POLICY_HOST = 1, 2, 4
 RULESET_CLOSED, RULESET_ISOLATED_INGRESS, RULESET_ISOLATED_EGRESS = 1, 2, 4
-MIDDLE_DENY, MIDDLE_ALLOW = 1, 2
-
-_POLICY, _RULESET, _KEY, _RULE = codec.POLICY.codec, codec.RULESET.codec, codec.RULE_KEY.codec, codec.RULE.codec
+_POLICY, _RULESET = codec.POLICY.codec, codec.RULESET.codec
 _CIDR_KEY, _CIDR = codec.CIDR_KEY.codec, codec.CIDR.codec
 _SHAPES = struct.Struct(f"={SHAPE_ROWS}I")
-RULESET_BYTES, KEY_BYTES, RULE_BYTES = _RULESET.size, _KEY.size, _RULE.size
+RULESET_BYTES, KEY_BYTES, RULE_BYTES = _RULESET.size, codec.RULE_KEY.codec.size, codec.RULE.codec.size
 CIDR_KEY_BYTES, CIDR_BYTES, POLICY_BYTES = _CIDR_KEY.size, _CIDR.size, _POLICY.size
 
 
@@ -68,55 +65,41 @@ def decode_head(data: bytes) -> Head:
     return Head(number, generation, flags, entries, _SHAPES.unpack(shapes))
 
 
-def shape_of(key: RuleKey) -> tuple[int, int]:
-    """Row and bit of the bitmap that must be set for this key to be looked up."""
-    row = key.direction * PEER_KINDS + key.peer
-    if not key.protocol:
-        return row, 0
-    return row, 1 + key.port_bits
+def encode_key(place: int, key: int) -> bytes:
+    """`struct rule_key` of a packed key (`enitide_policy.mapstate.pack_key`) in the rule set at `place`."""
+    return (key << 16 | place).to_bytes(KEY_BYTES, "little")
 
 
-def encode_key(place: int, key: RuleKey) -> bytes:
-    """`struct rule_key`."""
-    return _KEY.pack(place, key.port, key.identity, key.direction, key.peer, key.protocol, key.port_bits)
+def decode_key(data: bytes) -> tuple[int, int]:
+    """The place of the rule set, and the packed key in it."""
+    number = int.from_bytes(data, "little")
+    return number & 0xFFFF, number >> 16
 
 
-def decode_key(data: bytes) -> tuple[int, RuleKey]:
-    """The place of the rule set, and the key in it."""
-    place, port, identity, direction, peer, protocol, port_bits = _KEY.unpack(data)
-    return place, RuleKey(Direction(direction), Peer(peer), identity, protocol, port, port_bits)
+def decode_value(data: bytes) -> int:
+    """The packed value of `struct rule`."""
+    return int.from_bytes(data, "little")
 
 
-def encode_rule(value: RuleValue) -> bytes:
-    """`struct rule`."""
-    middle = (MIDDLE_DENY if value.deny else 0) | (MIDDLE_ALLOW if value.allow else 0)
-    return _RULE.pack(value.admin_precedence, value.baseline_precedence, value.admin, value.baseline, middle, b"\0")
-
-
-def decode_rule(data: bytes) -> RuleValue:
-    admin_precedence, baseline_precedence, admin, baseline, middle, _ = _RULE.unpack(data)
-    return RuleValue(
-        admin=Action(admin),
-        admin_precedence=admin_precedence,
-        deny=bool(middle & MIDDLE_DENY),
-        allow=bool(middle & MIDDLE_ALLOW),
-        baseline=Action(baseline),
-        baseline_precedence=baseline_precedence,
-    )
-
-
-def pack_entries(place: int, entries: Mapping[RuleKey, RuleValue]) -> tuple[bytes, bytes]:
+def pack_entries(place: int, entries: Mapping[int, int]) -> tuple[bytes, bytes]:
     """Keys and values in a row, as one batch call takes them. Large rule sets have few distinct values."""
-    pack = _KEY.pack
-    keys = b"".join([pack(place, k.port, k.identity, k.direction, k.peer, k.protocol, k.port_bits) for k in entries])
-    known: dict[int, bytes] = {}
-    values = list[bytes]()
-    for value in entries.values():
-        encoded = known.get(id(value))
-        if encoded is None:
-            encoded = known[id(value)] = encode_rule(value)
-        values.append(encoded)
-    return keys, b"".join(values)
+    keys = b"".join([(key << 16 | place).to_bytes(KEY_BYTES, "little") for key in entries])
+    known = {value: value.to_bytes(RULE_BYTES, "little") for value in set(entries.values())}
+    return keys, b"".join([known[value] for value in entries.values()])
+
+
+def classes_of(keys: Iterable[int]) -> Counter[int]:
+    """How many keys have each direction, kind of peer, protocol and number of port bits."""
+    return Counter([key >> DIRECTION_SHIFT for key in keys])
+
+
+def bitmaps(classes: Iterable[int]) -> tuple[int, ...]:
+    """The rows of a head for keys of these classes: bit 0 no L4, bit 1 protocol alone, bit 1 + n a port of n bits."""
+    rows = [0] * SHAPE_ROWS
+    for each in classes:
+        direction, peer, protocol, bits = each.to_bytes(4, "little")
+        rows[direction * PEER_KINDS + peer] |= 1 << (1 + bits if protocol else 0)
+    return tuple(rows)
 
 
 def encode_cidr_key(network: Network) -> bytes:
@@ -144,20 +127,3 @@ def epoch_place(address: codec.Address) -> int:
     words = struct.unpack("=4I", address.packed.ljust(16, b"\0"))
     mixed = int(words[0] ^ words[1] ^ words[2] ^ words[3]) * 0x9E37_79B1 & 0xFFFF_FFFF
     return mixed >> 22 & (EPOCHS - 1)
-
-
-def shapes_of(keys: Iterable[RuleKey]) -> dict[tuple[int, int], int]:
-    """How many keys have each shape."""
-    counts: dict[tuple[int, int], int] = {}
-    for key in keys:
-        shape = shape_of(key)
-        counts[shape] = counts.get(shape, 0) + 1
-    return counts
-
-
-def bitmaps(shapes: Iterable[tuple[int, int]]) -> tuple[int, ...]:
-    """The rows of a head for these shapes."""
-    rows = [0] * SHAPE_ROWS
-    for row, bit in shapes:
-        rows[row] |= 1 << bit
-    return tuple(rows)

@@ -19,7 +19,7 @@ from enitide_enidp.datapath.connections import Collected, Connections
 from enitide_enidp.datapath.places import Places
 from enitide_enidp.datapath.rulesets import Applied, RuleSets
 from enitide_enidp.datapath.types import EndpointPolicy
-from enitide_policy.mapstate import RuleSet, RuleSetDelta
+from enitide_policy.mapstate import Network, RuleSet, RuleSetDelta
 
 HOST_PLACE = 0
 
@@ -118,19 +118,19 @@ class PolicyMaps:
         """The record of an address."""
         return self._addresses.get(address)
 
-    def put_cidrs(self, identities: Mapping[pc.Network, int]) -> None:
+    def put_cidrs(self, identities: Mapping[Network, int]) -> None:
         """CIDRs that policies name, with their node-local identities."""
         self._addresses.put_cidrs(identities)
 
-    def delete_cidrs(self, networks: Iterable[pc.Network]) -> None:
+    def delete_cidrs(self, networks: Iterable[Network]) -> None:
         """CIDRs that no policy names any more."""
         self._addresses.delete_cidrs(networks)
 
-    def sync_cidrs(self, wanted: Mapping[pc.Network, int]) -> int:
+    def sync_cidrs(self, wanted: Mapping[Network, int]) -> int:
         """Make the named CIDRs exactly these; returns how many entries changed."""
         return self._addresses.sync_cidrs(wanted)
 
-    def set_cluster_networks(self, networks: Iterable[pc.Network]) -> None:
+    def set_cluster_networks(self, networks: Iterable[Network]) -> None:
         """The subnets of the cluster's own ENIs, where an address without a record is unknown and never world."""
         self._addresses.set_cluster_networks(networks)
 

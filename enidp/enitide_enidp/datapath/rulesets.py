@@ -2,22 +2,25 @@
 
 A rule set has a place, which is what endpoints point at; the engine's id stands in its head. A new one is written
 closed, then its entries, then its head opens: nothing is ever half in force. A change widens the bitmaps, writes what
-is new, removes what is old, then narrows, and at last counts the generation up, which makes every connection ask again.
+is new, sets the isolation, removes what is old, then narrows, and at last counts the generation up, which makes every
+connection ask again.
 A rule set that does not fit is closed, alone, and tried again whenever room has come. After a restart the rule sets
 that are there are adopted by content: connections notice nothing.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from enitide_api.errors import DatapathFailed, InternalError
 from enitide_enidp.datapath import codec, syscalls
 from enitide_enidp.datapath import policycodec as pc
-from enitide_policy.mapstate import RuleKey, RuleSet, RuleSetDelta, RuleValue
+from enitide_policy.mapstate import RuleSet, RuleSetDelta
 
-Entries = dict[RuleKey, RuleValue]
+Entries = dict[int, int]
+"""Packed keys and values, see `enitide_policy.mapstate`."""
 _NO_ROOM = 7, 12, 28  # E2BIG, ENOMEM, ENOSPC
 
 
@@ -30,7 +33,7 @@ class Kept:
     isolated_ingress: bool
     isolated_egress: bool
     entries: Entries
-    shapes: dict[tuple[int, int], int] = field(default_factory=dict)
+    classes: Counter[int] = field(default_factory=Counter)
     closed: bool = False
 
     def flags(self) -> int:
@@ -107,7 +110,7 @@ class RuleSets:
             for key, value in syscalls.dump(self._rules, pc.KEY_BYTES, pc.RULE_BYTES, self._capacity):
                 place, rule_key = pc.decode_key(key)
                 if place in found:
-                    found[place][rule_key] = pc.decode_rule(value)
+                    found[place][rule_key] = pc.decode_value(value)
                 else:
                     debris.append(key)
         syscalls.delete_batch(self._rules, debris)
@@ -119,12 +122,12 @@ class RuleSets:
                 bool(head.flags & pc.RULESET_ISOLATED_INGRESS),
                 bool(head.flags & pc.RULESET_ISOLATED_EGRESS),
                 entries,
-                pc.shapes_of(entries),
+                pc.classes_of(entries),
             )
             self._used += len(entries)
         for place, head in heads.items():
             if head.id and place not in open_places:
-                self._orphans[place] = Kept(place, head.generation, False, False, {}, {}, closed=True)
+                self._orphans[place] = Kept(place, head.generation, False, False, {}, closed=True)
         self._free = [place for place in self._free if place not in self._orphans]
 
     def orphans(self) -> frozenset[int]:
@@ -188,7 +191,7 @@ class RuleSets:
             wanted.isolated_ingress,
             wanted.isolated_egress,
             dict(wanted.entries),
-            pc.shapes_of(wanted.entries),
+            pc.classes_of(wanted.entries),
         )
         self._kept[wanted.id] = kept
         self._write_all(wanted.id, kept)
@@ -213,51 +216,47 @@ class RuleSets:
         deletes = [key for key in kept.entries if key not in wanted.entries]
         return self._alter(wanted, kept, puts, deletes)
 
-    def _alter(self, change: RuleSet | RuleSetDelta, kept: Kept, puts: Entries, deletes: list[RuleKey]) -> Applied:
+    def _alter(self, change: RuleSet | RuleSetDelta, kept: Kept, puts: Entries, deletes: list[int]) -> Applied:
         flags = (change.isolated_ingress, change.isolated_egress)
         if flags == (kept.isolated_ingress, kept.isolated_egress) and not (puts or deletes or kept.closed):
             return Applied(kept.place, 0, closed=False)
         new = [key for key in puts if key not in kept.entries]
         if kept.closed or self._used + len(new) > self._capacity:
             return self._rewrite(change, kept, puts, deletes)
-        before = pc.bitmaps(kept.shapes)
-        for key in new:
-            shape = pc.shape_of(key)
-            kept.shapes[shape] = kept.shapes.get(shape, 0) + 1
-        if pc.bitmaps(kept.shapes) != before:
+        before = pc.bitmaps(kept.classes)
+        kept.classes.update(pc.classes_of(new))
+        if pc.bitmaps(kept.classes) != before:
             self._write_head(change.id, kept)
         written = self._put(kept, puts)
-        syscalls.delete_batch(self._rules, [pc.encode_key(kept.place, key) for key in deletes])
-        self._used += len(new) - len(deletes)
-        self._remember(kept, change, puts, deletes)
-        if not written:
-            self._close(change.id, kept, list(kept.entries))
-        else:
+        kept.isolated_ingress, kept.isolated_egress = change.isolated_ingress, change.isolated_egress
+        if written and deletes:
+            self._write_head(change.id, kept)
+            syscalls.delete_batch(self._rules, [pc.encode_key(kept.place, key) for key in deletes])
+        self._remember(kept, puts, deletes)
+        if written:
+            self._used += len(new) - len(deletes)
             self._settle(change.id, kept)
+        else:
+            self._used += len(new)
+            self._close(change.id, kept, [*kept.entries, *deletes])
         return Applied(kept.place, len(puts) + len(deletes), kept.closed)
 
-    def _rewrite(self, change: RuleSet | RuleSetDelta, kept: Kept, puts: Entries, deletes: list[RuleKey]) -> Applied:
+    def _rewrite(self, change: RuleSet | RuleSetDelta, kept: Kept, puts: Entries, deletes: list[int]) -> Applied:
         """A change beside which there may be no room for what is there: out with the old, in with the new."""
         if not kept.closed:
             self._close(change.id, kept, list(kept.entries))
-        for key in puts:
-            if key not in kept.entries:
-                shape = pc.shape_of(key)
-                kept.shapes[shape] = kept.shapes.get(shape, 0) + 1
-        self._remember(kept, change, puts, deletes)
+        kept.classes.update(pc.classes_of(key for key in puts if key not in kept.entries))
+        kept.isolated_ingress, kept.isolated_egress = change.isolated_ingress, change.isolated_egress
+        self._remember(kept, puts, deletes)
         self._write_all(change.id, kept)
         return Applied(kept.place, 0 if kept.closed else len(kept.entries), kept.closed)
 
     @staticmethod
-    def _remember(kept: Kept, change: RuleSet | RuleSetDelta, puts: Entries, deletes: list[RuleKey]) -> None:
-        kept.isolated_ingress, kept.isolated_egress = change.isolated_ingress, change.isolated_egress
+    def _remember(kept: Kept, puts: Entries, deletes: list[int]) -> None:
         kept.entries.update(puts)
         for key in deletes:
             del kept.entries[key]
-            shape = pc.shape_of(key)
-            kept.shapes[shape] -= 1
-            if not kept.shapes[shape]:
-                del kept.shapes[shape]
+        kept.classes -= pc.classes_of(deletes)
 
     # --- the kernel ------------------------------------------------------------------------------------------------
 
@@ -285,7 +284,7 @@ class RuleSets:
         kept.closed = False
         self._settle(number, kept)
 
-    def _close(self, number: int, kept: Kept, keys: list[RuleKey]) -> None:
+    def _close(self, number: int, kept: Kept, keys: list[int]) -> None:
         """Nothing passes from now on. Its entries leave the map, which is room for others."""
         kept.closed = True
         self._settle(number, kept)
@@ -305,6 +304,6 @@ class RuleSets:
 
     def _write_head(self, number: int, kept: Kept) -> None:
         entries = 0 if kept.closed else len(kept.entries)
-        shapes = (0,) * pc.SHAPE_ROWS if kept.closed else pc.bitmaps(kept.shapes)
+        shapes = (0,) * pc.SHAPE_ROWS if kept.closed else pc.bitmaps(kept.classes)
         head = pc.Head(number, kept.generation, kept.flags(), entries, shapes)
         syscalls.update(self._heads, codec.U32.pack(kept.place), pc.encode_head(head))

@@ -35,7 +35,8 @@ def run(
 ) -> Outcome:
     """Run with `packet`, an Ethernet frame of at most 3.5 kB, as if it had come on device `ifindex`, which must exist.
 
-    `came_in_by` is the device by which it reached the node; 0: it was made here. A packet changed by one repeat is the input of the next, so a program that lowers a hop limit wants few repeats.
+    `came_in_by` is the device by which it reached the node; 0: it was made here. A packet changed by one repeat is the
+    input of the next, so a program that lowers a hop limit wants few repeats: 60 at most.
     """
     data = ctypes.create_string_buffer(packet, len(packet))
     out = ctypes.create_string_buffer(_OUT_BYTES)
