@@ -17,7 +17,6 @@ from functools import cached_property
 from types import MappingProxyType
 
 from enitide_ipam.addresses import PREFIX_SIZE, parse, parse_cidr, text
-from enitide_ipam.model import TAG_CLUSTER, EniView
 
 FULL = 0xFFFF
 AWS_FIRST = 4  # network, router, DNS and one in reserve; the last address of a subnet is AWS's too
@@ -58,7 +57,8 @@ class Block:
         return self.uses.count(Use.FREE)
 
 
-def _words(blocks: int) -> array[int]:
+def words(blocks: int) -> array[int]:
+    """One empty word per block."""
     return array("H", bytes(2 * blocks))
 
 
@@ -93,11 +93,7 @@ class BlockMap:
     @cached_property
     def held(self) -> array[int]:
         """Words of addresses that cannot be had as single ones."""
-        words = zip(self.own, self.foreign, self.closed, self.kept, strict=True)
-        held = array("H", [own | foreign | closed | kept for own, foreign, closed, kept in words])
-        for address in self.doubts:
-            _mark(held, address - self.base)
-        return held
+        return array("H", map(self._word, range(len(self.own))))
 
     @cached_property
     def free(self) -> int:
@@ -117,8 +113,7 @@ class BlockMap:
     @cached_property
     def kept_whole(self) -> int:
         """Whole free /28s in prefix reservations."""
-        words = zip(self.own, self.foreign, self.closed, self.kept, strict=True)
-        return sum(kept == FULL and not own | foreign | closed for own, foreign, closed, kept in words)
+        return sum(map(self._is_kept_whole, range(len(self.kept)))) if any(self.kept) else 0
 
     @cached_property
     def broken(self) -> tuple[int, ...]:
@@ -153,23 +148,55 @@ class BlockMap:
 
     def taken(self, addresses: Iterable[str] = (), prefixes: Iterable[str] = ()) -> BlockMap:
         """Our own ENIs got these single addresses and /28s. What the subnet does not hold is passed over."""
+        offsets, blocks = tuple(self._offsets(addresses)), self._blocks(prefixes)
         own = array("H", self.own)
-        for offset in self._offsets(addresses):
-            _mark(own, offset)
-        blocks = self._blocks(prefixes)
+        for offset in offsets:
+            mark(own, offset)
         for index in blocks:
             own[index] = FULL
-        return replace(self, own=own, own_prefixes=self.own_prefixes | blocks)
+        after = replace(self, own=own, own_prefixes=self.own_prefixes | blocks)
+        return self._counted(after, blocks.union(offset >> 4 for offset in offsets))
 
     def given(self, addresses: Iterable[str] = (), prefixes: Iterable[str] = ()) -> BlockMap:
-        """Our own ENIs gave these back."""
-        own = array("H", self.own)
-        for offset in self._offsets(addresses):
-            own[offset >> 4] &= FULL ^ 1 << (offset & 15)
-        blocks = self._blocks(prefixes)
-        for index in blocks:
-            own[index] = 0
-        return replace(self, own=own, own_prefixes=self.own_prefixes - blocks)
+        """Our own ENIs gave these back, whosoever the reading took them to be."""
+        offsets, blocks = tuple(self._offsets(addresses)), self._blocks(prefixes)
+        own, foreign = array("H", self.own), array("H", self.foreign)
+        for row in (own, foreign):
+            for offset in offsets:
+                row[offset >> 4] &= FULL ^ 1 << (offset & 15)
+            for index in blocks:
+                row[index] = 0
+        after = replace(
+            self,
+            own=own,
+            foreign=foreign,
+            own_prefixes=self.own_prefixes - blocks,
+            foreign_prefixes=self.foreign_prefixes - blocks,
+        )
+        return self._counted(after, blocks.union(offset >> 4 for offset in offsets))
+
+    def _counted(self, after: BlockMap, touched: Collection[int]) -> BlockMap:
+        """Counts of the next map from those of this one: a change of a few blocks costs no look at thousands."""
+        known, counts = self.__dict__, after.__dict__
+        if "held" in known:
+            counts["held"] = held = array("H", self.held)
+            for index in touched:
+                held[index] = after._word(index)
+            if "free" in known:
+                bits = sum(self.held[index].bit_count() - held[index].bit_count() for index in touched)
+                counts["free"] = self.free + bits
+        if "kept_whole" in known:
+            change = sum(after._is_kept_whole(index) - self._is_kept_whole(index) for index in touched)
+            counts["kept_whole"] = self.kept_whole + change
+        return after
+
+    def _word(self, index: int) -> int:
+        first = self.base + PREFIX_SIZE * index
+        doubts = sum(1 << bit for bit in range(PREFIX_SIZE) if first + bit in self.doubts) if self.doubts else 0
+        return self.own[index] | self.foreign[index] | self.closed[index] | self.kept[index] | doubts
+
+    def _is_kept_whole(self, index: int) -> bool:
+        return self.kept[index] == FULL and not self.own[index] | self.foreign[index] | self.closed[index]
 
     def doubted(self, addresses: Iterable[int]) -> BlockMap:
         """The same map with exactly these addresses not to be asked for by name."""
@@ -213,68 +240,7 @@ class BlockMap:
         return frozenset(offset >> 4 for offset in self._offsets(prefix.partition("/")[0] for prefix in prefixes))
 
 
-def block_map(
-    cidr: str,
-    enis: Iterable[EniView],
-    reservations: Iterable[CidrReservation],
-    *,
-    cluster: str,
-    nodes: Collection[str] = (),
-    asked_at: float = 0.0,
-) -> BlockMap:
-    """The map of a subnet from all ENIs in it. Own: with this cluster's tag, or attached to an instance of `nodes`."""
-    blocks = max(1, (1 << 32 - parse_cidr(cidr)[1]) // PREFIX_SIZE)
-    empty = BlockMap(cidr, _words(blocks), _words(blocks), _words(blocks), _words(blocks))
-    clusters: dict[str, int] = {}
-    mine: list[EniView] = []
-    others: list[EniView] = []
-    for eni in enis:
-        tag = eni.tags.get(TAG_CLUSTER, "")
-        own = (bool(cluster) and tag == cluster) or (bool(eni.instance_id) and eni.instance_id in nodes)
-        (mine if own else others).append(eni)
-        if tag and not own:
-            held = bool(eni.primary) + len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes)
-            clusters[tag] = clusters.get(tag, 0) + held
-    ours, theirs = empty.taken(*_held_by(mine)), empty.taken(*_held_by(others))
-    closed, kept = _reserved(cidr, blocks, reservations)
-    return BlockMap(
-        cidr=cidr,
-        own=ours.own,
-        foreign=theirs.own,
-        closed=closed,
-        kept=kept,
-        own_prefixes=ours.own_prefixes,
-        foreign_prefixes=theirs.own_prefixes,
-        clusters=MappingProxyType(clusters),
-        asked_at=asked_at,
-    )
-
-
-def _held_by(enis: Iterable[EniView]) -> tuple[list[str], list[str]]:
-    """Single addresses (the ENIs' own included) and /28s."""
-    singles: list[str] = []
-    prefixes: list[str] = []
-    for eni in enis:
-        singles += [each for each in (eni.primary, *eni.addresses) if each]
-        prefixes += eni.prefixes
-    return singles, prefixes
-
-
-def _reserved(cidr: str, blocks: int, reservations: Iterable[CidrReservation]) -> tuple[array[int], array[int]]:
-    """What no single address and no /28 may come from, and what only /28s may."""
-    base = parse_cidr(cidr)[0]
-    closed, kept = _words(blocks), _words(blocks)
-    for offset in (*range(AWS_FIRST), PREFIX_SIZE * blocks - 1):
-        _mark(closed, offset)
-    for each in reservations:
-        first, length = parse_cidr(each.cidr)
-        words = kept if each.kind == "prefix" else closed
-        for offset in range(first - base, first - base + (1 << 32 - length)):
-            if 0 <= offset < PREFIX_SIZE * blocks:
-                _mark(words, offset)
-    return closed, kept
-
-
-def _mark(words: array[int], offset: int) -> None:
-    if 0 <= offset < PREFIX_SIZE * len(words):
-        words[offset >> 4] |= 1 << (offset & 15)
+def mark(row: array[int], offset: int) -> None:
+    """Set one address's bit; an offset outside the row is passed over."""
+    if 0 <= offset < PREFIX_SIZE * len(row):
+        row[offset >> 4] |= 1 << (offset & 15)

@@ -14,7 +14,7 @@ from random import Random
 
 from enitide_api.errors import EnitideError, InternalError
 from enitide_api.logging import get_logger
-from enitide_ipam.blocks import block_map
+from enitide_ipam.block_reading import block_map
 from enitide_ipam.model import SubnetView
 from enitide_kube.backoff import Backoff
 from enitide_operator.book import Book

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enitide_ipam.block_reading import block_map
 from enitide_ipam.block_text import BROKEN, Cell, Look, cell, read, write
-from enitide_ipam.blocks import CidrReservation, block_map
+from enitide_ipam.blocks import CidrReservation
 from enitide_ipam.model import TAG_CLUSTER, Attachment, EniView
 
 pytestmark = pytest.mark.unit

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enitide_ipam.addresses import parse, text
-from enitide_ipam.blocks import BlockMap, CidrReservation, Use, block_map
+from enitide_ipam.block_reading import block_map
+from enitide_ipam.blocks import BlockMap, CidrReservation, Use
 from enitide_ipam.model import TAG_CLUSTER, EniView
 from enitide_lab.ec2model import EC2Model
 
@@ -131,3 +132,21 @@ def test_a_pick_never_repeats_never_takes_what_is_held_and_breaks_a_whole_block_
     assert after.free == held.free - len(picked)
     needed = max(0, len(picked) - held.broken_room)
     assert held.open_whole - after.open_whole == -(-needed // 16)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps=st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 127)), max_size=12))
+def test_counts_that_follow_a_change_are_those_of_a_map_made_anew(steps):
+    """Takes and gives of addresses and blocks, with reservations and doubts about."""
+    kept = [CidrReservation("r", "10.0.0.32/28", "prefix"), CidrReservation("s", "10.0.0.80/29", "explicit")]
+    now = mapped(holder(["10.0.0.70"]), reservations=kept, cidr="10.0.0.0/25").doubted([parse("10.0.0.100")])
+    for counted, take, offset in steps:
+        if counted:
+            assert now.free >= 0
+            assert now.whole >= 0
+        address, block = text(parse("10.0.0.0") + offset), text(parse("10.0.0.0") + offset // 16 * 16)
+        change = now.taken if take else now.given
+        now = change([address], []) if offset % 3 else change([], [f"{block}/28"])
+    anew = BlockMap(now.cidr, now.own, now.foreign, now.closed, now.kept, doubts=now.doubts)
+    assert (now.held, now.free, now.whole, now.open_whole) == (anew.held, anew.free, anew.whole, anew.open_whole)
+    assert now.pick(999) == anew.pick(999)
