@@ -2,6 +2,10 @@
 
 Hard rule: the node's VPC and zone; then the class's ids or tags; without those the node's own route table, so that a
 private node never gets an ENI in a public subnet. Sorted before any choice.
+
+The tag that users of the AWS VPC CNI know, kubernetes.io/role/cni, has one meaning by itself: with the value 0 a subnet
+is left alone. Its other value admits no further subnet here, as that would undo the rule of the route table: a class
+whose subnetSelector names the tag does that, and says so.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from enitide_api.reasons import Reason
 from enitide_api.resources import InstanceFacts, Selector
 from enitide_ipam.addresses import PREFIX_SIZE
 from enitide_ipam.model import RouteTableView, SubnetView
+
+NOT_FOR_PODS = ("kubernetes.io/role/cni", "0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,10 @@ def route_table_of(subnet_id: str, vpc_id: str, tables: Iterable[RouteTableView]
 
 
 def eligible(subnets: Iterable[SubnetView], instance: InstanceFacts, selector: Selector) -> tuple[SubnetView, ...]:
-    """The hard rule, by id: same VPC and zone, then the selector; without one, the node's route table."""
+    """The hard rule, by id: same VPC and zone, then the selector; without one, the node's route table.
+
+    Without a selector a subnet that its owner has tagged as not for pods (`NOT_FOR_PODS`) is none.
+    """
     near = sorted(
         (each for each in subnets if each.vpc_id == instance.vpc_id and each.zone == instance.availability_zone),
         key=lambda each: each.id,
@@ -44,7 +53,8 @@ def eligible(subnets: Iterable[SubnetView], instance: InstanceFacts, selector: S
     home = next((each for each in near if each.id == instance.subnet_id), None)
     if home is None:
         return ()
-    return tuple(each for each in near if each.id == home.id or (home.route_table and _same_table(each, home)))
+    same = (each for each in near if each.id == home.id or (home.route_table and _same_table(each, home)))
+    return tuple(each for each in same if each.tags.get(NOT_FOR_PODS[0]) != NOT_FOR_PODS[1])
 
 
 def choose(

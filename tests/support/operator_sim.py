@@ -185,6 +185,10 @@ class Scene:
         body = {"apiVersion": "enitide.io/v1alpha1", "kind": "ENIClass", "metadata": {"name": name}, "spec": spec}
         await self.kube.create(ENICLASS, body)
 
+    async def set_class(self, name: str = "default", **spec: Any) -> None:
+        """Changes a class: a merge patch of its spec."""
+        await self.kube.patch(ENICLASS, name, {"spec": spec})
+
     def operator(self, name: str = "op-1", *, crash_at: tuple[int, str] | None = None, **settings: Any) -> SimOperator:
         """Start one."""
         return SimOperator(self, name, OperatorSettings(**({"cluster_name": "sim"} | settings)), crash_at)
