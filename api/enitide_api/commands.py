@@ -24,6 +24,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("status", "enitide_operator.cli.status:main", "Is the cluster's network healthy, and if not, why.", "Look"),
     Command("node", "enitide_operator.cli.node:main", "Nodes: their pools, ENIs and reasons (list, show).", "Look"),
     Command("ipam", "enitide_operator.cli.ipam:main", "Every address: owner, ENI, state, since (show).", "Look"),
+    Command("why", "enitide_operator.cli.why:main", "Why a pod has no address: the chain down to the subnet.", "Look"),
+    Command("who", "enitide_operator.cli.who:main", "Whose an address is: pod, ENI, node, since; last holder.", "Look"),
     Command("frag", "enitide_operator.cli.frag:main", "Subnets' /28s: whole, broken, whose; a picture of one.", "Look"),
     Command("forecast", "enitide_operator.cli.forecast:main", "When subnets and the cluster run full.", "Look"),
     Command("monitor", "enitide_enidp.cli.monitor:main", "Follow what this node's datapath drops, and why.", "Look"),

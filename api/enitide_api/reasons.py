@@ -60,6 +60,8 @@ class Reason(StrEnum):
     API_FORBIDDEN = "Forbidden"
     API_INVALID = "Invalid"
     API_NOT_FOUND = "ObjectNotFound"
+    POD_UNBOUND = "PodUnbound"  # no node has been found for a pod
+    AGENT_ABSENT = "AgentAbsent"  # no agent has registered a node
     API_EXISTS = "AlreadyExists"
     API_GONE = "Expired"
     NOT_LEADING = "NotLeading"

@@ -6,14 +6,16 @@ and knows nothing of ENIs (`stock` does).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from enitide_ipam.addresses import parse, text
-from enitide_ipam.records import Held, PodRef, Record, Released
+from enitide_ipam.records import Held, Past, PodRef, Record, Released
 
 TOMBSTONE_S = 600.0  # an ADD was seen to end 18 s after its DEL; runtimes give up within minutes
 TOMBSTONES = 4096
+PAST = 128  # former holders that are remembered
 REUSE_S = 30.0  # an ADD that began this long after an answered attachment was deleted is a new one
 
 
@@ -48,19 +50,25 @@ class Tombstone:
 
 
 class Ledger:
-    """Addresses are integers. `held` by address, in no order; `cooling` in the order in which it began."""
+    """Addresses are integers. `held` by address, in no order; `cooling` in the order in which it began.
 
-    def __init__(self) -> None:
+    `past`: who had an address last, the latest ends last, at most so many as it was told to `remember`.
+    """
+
+    def __init__(self, remember: int = PAST) -> None:
+        self.past: deque[Past] = deque(maxlen=remember)
         self.held: dict[int, Held] = {}
         self.cooling: dict[int, float] = {}
         self.tombstones: dict[str, Tombstone] = {}
         self.by_owner: dict[str, int] = {}
         self._by_pod: dict[str, set[int]] = {}
 
-    def apply(self, record: Held | Released) -> None:
+    def apply(self, record: Held | Released | Past) -> None:
         """One step, live or in replay."""
         if isinstance(record, Held):
             self._hold(record)
+        elif isinstance(record, Past):
+            self.past.append(record)
         else:
             self._release(record)
 
@@ -88,7 +96,7 @@ class Ledger:
             for owner, grave in self.tombstones.items()
         )
         cooling = (Released("", text(each), at, cool=True, tombstone=False) for each, at in self.cooling.items())
-        return (*graves, *cooling, *(self.held[address] for address in sorted(self.held)))
+        return (*self.past, *graves, *cooling, *(self.held[address] for address in sorted(self.held)))
 
     def _hold(self, record: Held) -> None:
         address = parse(record.address)
@@ -110,6 +118,9 @@ class Ledger:
         if not record.address:
             return
         address = parse(record.address)
+        held = self.held.get(address)
+        if held is not None and record.cool:  # it was in use, not only reserved
+            self.past.append(Past(held.address, held.ipv6, held.owner, held.pod, held.since, record.at))
         self._forget(address)
         self.cooling.pop(address, None)
         if record.cool:

@@ -18,7 +18,7 @@ from enitide_api.resources import Demand, EndpointRecord, ENINodeStatus, Interfa
 from enitide_ipam import handover
 from enitide_ipam.addresses import ipv6_of, parse, size, text
 from enitide_ipam.capacity import provisioned_addresses
-from enitide_ipam.ledger import Ledger, keys
+from enitide_ipam.ledger import PAST, Ledger, keys
 from enitide_ipam.records import Held, PodRef, Published, Record, Released, Yielded
 from enitide_ipam.refusals import Refusal, why_no_address
 from enitide_ipam.stock import Stock
@@ -56,12 +56,15 @@ class Grant:
 class Pool:
     """See the module. Durations in seconds."""
 
-    def __init__(self, instance_id: str, *, cooldown_s: float = 30.0) -> None:
-        """`instance_id`: a status of another instance is used for nothing. `cooldown_s`: until the class says."""
+    def __init__(self, instance_id: str, *, cooldown_s: float = 30.0, remember: int = PAST) -> None:
+        """`instance_id`: a status of another instance is used for nothing. `cooldown_s`: until the class says.
+
+        `remember`: how many former holders of addresses are kept for people who ask.
+        """
         self._instance_id = instance_id
         self._cooldown_s = cooldown_s
         self.stock = Stock()
-        self.ledger = Ledger()
+        self.ledger = Ledger(remember)
         self._status = ENINodeStatus()
         self._version = ""
         self._waiting: dict[str, tuple[float, str]] = {}  # pod's first key, else owner -> (last asked, owner)

@@ -60,6 +60,17 @@ class Released(msgspec.Struct, frozen=True, tag="released"):
     served: bool = False
 
 
+class Past(msgspec.Struct, frozen=True, tag="past"):
+    """Who had an address that nobody has now: for people who ask, never for a decision. Times as in `Held`."""
+
+    address: str
+    ipv6: str
+    owner: str
+    pod: PodRef
+    since: float
+    until: float
+
+
 class Yielded(msgspec.Struct, frozen=True, tag="yielded"):
     """All CIDRs out of use from now on for the operator's sake, in the order chosen; `version` it rests on."""
 
@@ -74,7 +85,7 @@ class Published(msgspec.Struct, frozen=True, tag="published"):
     version: str
 
 
-Record = Held | Released | Yielded | Published
+Record = Held | Released | Past | Yielded | Published
 
 _DECODER: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 

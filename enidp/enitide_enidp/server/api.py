@@ -135,6 +135,10 @@ class Api:
         core = self._agent.core
         return json_response({"addresses": views.addresses(core, _when()) if core else []})
 
+    async def history(self, _request: Request) -> Response:
+        core = self._agent.core
+        return json_response({"history": views.history(core, _when()) if core else []})
+
     async def endpoints(self, _request: Request) -> Response:
         core = self._agent.core
         return json_response({"endpoints": views.endpoints(core) if core else []})

@@ -25,6 +25,7 @@ PATHS: tuple[Path, ...] = (
     Path("POST", "/v1/cni/STATUS", "cni", "200 while the agent answers; a node at capacity is no error."),
     Path("GET", "/v1/status", "status", "Node, instance, readiness, and what it waits for, with reasons."),
     Path("GET", "/v1/addresses", "addresses", "Every address: owner, ENI, state, since."),
+    Path("GET", "/v1/history", "history", "Who had an address last: the latest releases, with since and until."),
     Path("GET", "/v1/endpoints", "endpoints", "Every wired container: addresses, ENI, devices."),
     Path("GET", "/v1/interfaces", "interfaces", "Every published ENI: device, number, table, readiness."),
     Path("GET", "/v1/drops", "drops", "Packets that the datapath dropped, by reason."),

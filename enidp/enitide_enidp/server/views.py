@@ -39,6 +39,22 @@ def addresses(core: Core, when: When) -> list[dict[str, Any]]:
     ]
 
 
+def history(core: Core, when: When) -> list[dict[str, Any]]:
+    """Former holders of addresses, the latest first."""
+    return [
+        {
+            "address": past.address,
+            "ipv6": past.ipv6 or None,
+            "owner": owner_name(past.owner, past.pod),
+            "containerID": past.owner.partition("/")[0] or None,
+            "podUID": past.pod.uid or None,
+            "since": when(past.since),
+            "until": when(past.until),
+        }
+        for past in reversed(core.memory.pool.ledger.past)
+    ]
+
+
 def endpoints(core: Core) -> list[dict[str, Any]]:
     """Every wired container."""
     return [

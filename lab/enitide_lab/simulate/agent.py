@@ -53,7 +53,7 @@ class ToldPool(Pool):
     """The agent's pool, with demand as it was told. `pods` ends the newest first, so that use stays dense."""
 
     def __init__(self, instance_id: str) -> None:
-        super().__init__(instance_id)
+        super().__init__(instance_id, remember=0)  # nobody asks a simulated agent who was there before
         self.told = Demand()
         self._pods: list[str] = []
         self._cooling: list[str] = []

@@ -48,12 +48,12 @@ class Cluster:
         return found[name]
 
 
-async def list_all(kube: KubePort, kind: Kind, type_: type[T]) -> tuple[T, ...]:
-    """Every object of a kind, page by page."""
+async def list_all(kube: KubePort, kind: Kind, type_: type[T], **how: str) -> tuple[T, ...]:
+    """Every object of a kind, page by page. `how`: namespace and selectors, as the port's `list` takes them."""
     found: list[T] = []
     token = ""
     while True:
-        page = await kube.list(kind, continue_token=token)
+        page = await kube.list(kind, continue_token=token, **how)  # type: ignore[arg-type]  # all of them are words
         found += (decode(item, type_) for item in page.items)
         token = page.continue_token
         if not token:
