@@ -77,7 +77,10 @@ class EndpointRecord(Struct, frozen=True, kw_only=True):
 
 
 class ENINodeSpec(Struct, frozen=True, kw_only=True):
-    """The agent's side. `yielded`: CIDRs taken out of use because the operator asked for some back."""
+    """The agent's side. `yielded`: CIDRs taken out of use because the operator asked for some back.
+
+    An ENI's own address in it says that nothing on the node uses that ENI any more.
+    """
 
     instance: InstanceFacts = InstanceFacts()
     demand: Demand = Demand()
@@ -127,7 +130,11 @@ class IPv6Facts(Struct, frozen=True, kw_only=True):
 
 
 class Interface(Struct, frozen=True, kw_only=True):
-    """One managed ENI. `addresses` excludes the ENI's own `primary`; `prefixes` are /28s; `cidr` is the subnet's."""
+    """One managed ENI. `addresses` excludes the ENI's own `primary`; `prefixes` are /28s; `cidr` is the subnet's.
+
+    `ours`: made by this cluster's operator, so that it may go as a whole. `draining`: the operator would like the whole
+    ENI out of use; pods that hold an address of it keep it.
+    """
 
     id: str
     mac: str = ""
@@ -141,6 +148,8 @@ class Interface(Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     ipv6: IPv6Facts | None = None
+    ours: bool = False
+    draining: bool = False
 
 
 class PendingInterface(Struct, frozen=True, kw_only=True):
@@ -166,6 +175,7 @@ class ENINodeStatus(Struct, frozen=True, kw_only=True):
     """The operator's side. `releasing`: CIDRs no longer published, about to be unassigned.
 
     `public_ip`: the Elastic IP on the node's own ENI.
+    `removing`: ids of ENIs no longer published, about to be detached and deleted.
     """
 
     instance_id: str = msgspec.field(name="instanceID", default="")
@@ -176,6 +186,7 @@ class ENINodeStatus(Struct, frozen=True, kw_only=True):
     reclaim: Reclaim | None = None
     releasing: tuple[str, ...] = ()
     public_ip: str = msgspec.field(name="publicIP", default="")
+    removing: tuple[str, ...] = ()
     vpc_cidrs: tuple[str, ...] = msgspec.field(name="vpcCIDRs", default=())
     conditions: tuple[Condition, ...] = ()
 

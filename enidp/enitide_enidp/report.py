@@ -124,6 +124,7 @@ class Reporter:
         jitter = self._jitter()
         while True:
             self._wake.clear()
+            self._keep(self._memory.pool.answer_reclaim())  # what is asked for may have become idle since
             state = ReportState(self._written, self._written_at, self._interval_s() * jitter)
             decision = decide(state, self.wanted(), self.status, loop.time())
             if not decision.write_now:

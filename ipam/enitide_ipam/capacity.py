@@ -95,12 +95,13 @@ def node_capacity(
     releasing: Collection[str] = (),
     pending: Iterable[PendingInterface] = (),
     requested: Mapping[str, int] = MappingProxyType({}),
+    removing: Collection[str] = (),
 ) -> NodeCapacity:
     """Slots and addresses from limits, class and the ENIs attached to the instance.
 
     `prefix_room`: an eligible subnet has a whole /28. `releasing` CIDRs hold their slots but are not provisioned. An
     intent whose ENI is seen attached is counted by that ENI, any other by its `count`. `requested`: slots, by ENI, that
-    requests under way will fill (their addresses are the caller's to count).
+    requests under way will fill (their addresses are the caller's to count). ENIs in `removing` hold only their place.
     """
     attached = sorted((eni for eni in enis if _occupies(eni)), key=lambda eni: (eni.card, eni.index, eni.id))
     arrived = {eni.token for eni in attached if eni.attachment is Attachment.ATTACHED}
@@ -108,7 +109,7 @@ def node_capacity(
         (each for each in pending if each.token not in arrived), key=lambda each: (each.card, each.index, each.token)
     )
     policy = class_.interfaces
-    managed = [eni for eni in attached if is_managed(eni, policy)]
+    managed = [eni for eni in attached if is_managed(eni, policy) and eni.id not in removing]
     per_eni = limits.ipv4_per_interface - 1
     slot_size = PREFIX_SIZE if prefix_room and may_use_prefixes(limits, class_) else 1
 

@@ -7,6 +7,8 @@ not ask for it and spec.yielded does not list it: its own writes of spec.yielded
 so none that lists it can come true after that. Not earlier even for what has left: EC2 may give the same address again,
 and a stale entry in spec.yielded would then take it from a pod.
 
+Of an ENI that is `draining` everything idle is asked for, whatever the count; `retiring` says when that is so.
+
 `tests/sim/test_handover_model.py` explores every interleaving.
 """
 
@@ -67,38 +69,90 @@ def reclaim(
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The status after moving yielded CIDRs to releasing. Write all three in ONE patch that carries the version."""
+    """The status after moving what was yielded. Write all of it in ONE patch that carries the version.
+
+    `moved`: CIDRs that went to `releasing`; `dropped`: ids of ENIs that are not published any more.
+    """
 
     interfaces: tuple[Interface, ...]
     releasing: tuple[str, ...]
+    removing: tuple[str, ...]
     reclaim: Reclaim | None
     moved: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """ENI ids: those that may go as a whole when idle, and those of which EC2 must be asked nothing."""
+
+    removable: Collection[str] = frozenset()
+    untouched: Collection[str] = frozenset()
 
 
 def accept(
-    status: ENINodeStatus, yielded: Sequence[str], wanted: Reclaim | None, in_use: Collection[str] = ()
+    status: ENINodeStatus,
+    yielded: Sequence[str],
+    wanted: Reclaim | None,
+    in_use: Collection[str] = (),
+    bounds: Bounds = Bounds(),  # frozen
 ) -> Accepted | None:
-    """Which yielded CIDRs to move, None for none.
+    """What of the yielded to take out of `interfaces`, None for nothing.
 
-    Published ones, up to `wanted.count` addresses (as just decided by `reclaim`), in the agent's order. What is
-    unasked, beyond the count, or holds an address of a reported endpoint (`in_use`) stays.
+    Published CIDRs up to `wanted.count` addresses (as just decided by `reclaim`), in the agent's order; without count
+    those of draining ENIs; and draining ENIs as a whole. What is unasked, beyond the count, or holds an address of a
+    reported endpoint (`in_use`) stays.
     """
-    left = wanted.count if wanted is not None else 0
-    published = {cidr for each in status.interfaces for cidr in (*each.addresses, *each.prefixes)}
     busy = frozenset(in_use)  # as texts: what an agent writes is not parsed, only compared
+    known = {cidr for each in status.interfaces for cidr in (*cidrs(each), each.primary)}
+    idle = tuple(cidr for cidr in dict.fromkeys(yielded) if cidr in known and not _holds(cidr, busy))
+    gone = tuple(each for each in status.interfaces if _goes_whole(each, idle, busy))
+    left = max(0, (wanted.count if wanted is not None else 0) - sum(_serves(each, status) for each in gone))
+    by_themselves = {*bounds.removable, *bounds.untouched}
+    unassigned = {cidr for each in gone if each.id not in by_themselves for cidr in cidrs(each)}
+    rest = [each for each in status.interfaces if each not in gone]
+    draining = {cidr for each in rest if each.draining and each.id not in bounds.untouched for cidr in cidrs(each)}
+    counted = {cidr for each in rest if not each.draining for cidr in cidrs(each)}
     moved: list[str] = []
-    for cidr in yielded:
-        if cidr not in published or cidr in moved or size(cidr) > left:
-            continue
-        if any(text(address) in busy for address in expand(cidr)):
-            continue
-        moved.append(cidr)
-        left -= size(cidr)
-    if not moved:
+    for cidr in idle:
+        if cidr in unassigned or cidr in draining:
+            moved.append(cidr)
+        elif cidr in counted and size(cidr) <= left:
+            moved.append(cidr)
+            left -= size(cidr)
+    if not moved and not gone:
         return None
     remaining = Reclaim(count=left, since=wanted.since) if wanted is not None and left else None
-    interfaces = tuple(without(each, moved) for each in status.interfaces)
-    return Accepted(interfaces, (*status.releasing, *moved), remaining, tuple(moved))
+    return Accepted(
+        interfaces=tuple(without(each, moved) for each in rest),
+        releasing=(*status.releasing, *moved),
+        removing=(*status.removing, *(each.id for each in gone if each.id in bounds.removable)),
+        reclaim=remaining,
+        moved=tuple(moved),
+        dropped=tuple(each.id for each in gone),
+    )
+
+
+def cidrs(interface: Interface) -> tuple[str, ...]:
+    """All that an interface holds for pods, without its own address."""
+    return (*interface.addresses, *interface.prefixes)
+
+
+def _holds(cidr: str, busy: Collection[str]) -> bool:
+    return any(text(address) in busy for address in expand(cidr))
+
+
+def _goes_whole(interface: Interface, idle: Collection[str], busy: Collection[str]) -> bool:
+    """Draining, and the agent has said of everything on it, its own address included, that nothing uses it."""
+    if not interface.draining or interface.primary not in idle or interface.primary in busy:
+        return False
+    return all(cidr in idle for cidr in cidrs(interface))
+
+
+def _serves(interface: Interface, status: ENINodeStatus) -> bool:
+    """Whether its own address counts among those for pods."""
+    use_primary = status.class_ is not None and status.class_.use_primary_address
+    return use_primary and (interface.card, interface.index) != (0, 0)
 
 
 def without(interface: Interface, cidrs: Collection[str]) -> Interface:
@@ -167,9 +221,10 @@ def has_answer(status: ENINodeStatus, yielded: Collection[str], demand: Demand, 
     busy = frozenset(in_use)
     if demand.in_use > len(busy):
         return True
-    published = [cidr for each in status.interfaces for cidr in (*each.addresses, *each.prefixes)]
+    published = [cidr for each in status.interfaces if not each.draining for cidr in cidrs(each)]
+    own = [each.primary for each in status.interfaces if not each.draining and each.ours]
     asked = status.reclaim.count if status.reclaim is not None else 0
-    missing = asked - sum(size(cidr) for cidr in published if cidr in yielded)
+    missing = asked - sum(size(cidr) for cidr in (*published, *own) if cidr in yielded)
     return any(
         cidr not in yielded and size(cidr) <= missing and not any(text(each) in busy for each in expand(cidr))
         for cidr in published
@@ -181,13 +236,25 @@ def has_answer(status: ENINodeStatus, yielded: Collection[str], demand: Demand, 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """One CIDR of the pool as the choice sees it: `busy` addresses are held, reserved or cooling."""
+    """One CIDR of the pool as the choice sees it: `busy` addresses are held, reserved or cooling.
+
+    `first`: of the ENI at card 0, index 0, which never goes as a whole. `own`: the ENI's own address, which goes only
+    with the whole ENI; its `busy` counts all that is used on the ENI. `draining`: the ENI is wanted out of use.
+    """
 
     eni_id: str
     cidr: str
     size: int
     busy: int
-    first: bool  # of the ENI at card 0, index 0, which never goes as a whole
+    first: bool
+    own: bool = False
+    draining: bool = False
+
+
+def drained(units: Iterable[Idle]) -> tuple[str, ...]:
+    """CIDRs to yield of draining ENIs, whatever the count: all that is idle, own addresses last."""
+    idle = [each for each in units if each.draining and not each.busy]
+    return tuple(each.cidr for each in sorted(idle, key=lambda each: (each.own, each.eni_id)))
 
 
 def choose(units: Iterable[Idle], count: int) -> tuple[str, ...]:
@@ -196,8 +263,9 @@ def choose(units: Iterable[Idle], count: int) -> tuple[str, ...]:
     Largest idle ENI that fits first; then from the ENI with least in use, so that it comes free next.
     """
     by_eni: dict[str, list[Idle]] = {}
-    for unit in sorted(units, key=lambda each: (each.eni_id, parse(each.cidr.partition("/")[0]))):
-        by_eni.setdefault(unit.eni_id, []).append(unit)
+    for unit in sorted(units, key=lambda each: (each.eni_id, each.own, parse(each.cidr.partition("/")[0]))):
+        if not unit.draining:
+            by_eni.setdefault(unit.eni_id, []).append(unit)
     chosen: list[str] = []
     for eni_id in sorted(by_eni, key=lambda each: (-_total(by_eni[each]), each)):
         members = by_eni[eni_id]
@@ -209,7 +277,7 @@ def choose(units: Iterable[Idle], count: int) -> tuple[str, ...]:
         for eni_id in sorted(by_eni, key=lambda each: (sum(unit.busy for unit in by_eni[each]), each)):
             for unit in by_eni[eni_id]:
                 fits = is_prefix(unit.cidr) is prefixes and unit.size <= count
-                if fits and not unit.busy and unit.cidr not in taken:
+                if fits and not unit.busy and not unit.own and unit.cidr not in taken:
                     chosen.append(unit.cidr)
                     count -= unit.size
     return tuple(chosen)

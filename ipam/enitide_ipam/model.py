@@ -217,7 +217,7 @@ class SetDeleteOnTermination:
 
 @dataclass(frozen=True, slots=True)
 class DetachInterface:
-    """DetachNetworkInterface: part of an undo."""
+    """DetachNetworkInterface of an ENI in status.removing; `token` as its tag says."""
 
     eni_id: str
     attachment_id: str
@@ -227,7 +227,7 @@ class DetachInterface:
 
 @dataclass(frozen=True, slots=True)
 class DeleteInterface:
-    """DeleteNetworkInterface of a detached ENI that carries our token: part of an undo."""
+    """DeleteNetworkInterface of a detached ENI that carries our token: part of an undo, or of a removal."""
 
     eni_id: str
     token: str
@@ -320,7 +320,8 @@ class NodeSnapshot:
     `ambiguous_since`: a mutation of an existing ENI ended at this time with unknown outcome. `published` is our last
     accepted status, `version` its resourceVersion. `releasing` and `yielded` as in the resource read at `version`.
     `excess_since`: since when provisioned stands above high + slack without a break. `agent_wrote_at`: when the agent
-    was last seen to write its spec.
+    was last seen to write its spec. `removing`: ids of ENIs that are being detached and deleted. `busy`: IPv4 addresses
+    of reported endpoints. `idle_since`: since when an ENI of ours holds nothing for pods, by id.
     """
 
     name: str
@@ -344,3 +345,6 @@ class NodeSnapshot:
     version: str = ""
     excess_since: float | None = None
     agent_wrote_at: float | None = None
+    removing: tuple[str, ...] = ()
+    busy: frozenset[str] = frozenset()
+    idle_since: Mapping[str, float] = field(default_factory=dict)

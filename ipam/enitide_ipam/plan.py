@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from enitide_api.reasons import Reason
 from enitide_api.resources import PendingInterface
 from enitide_ipam import tide
@@ -40,18 +42,28 @@ from enitide_ipam.model import (
     SetDeleteOnTermination,
     SubnetView,
 )
+from enitide_ipam.retiring import held_on_retired
 from enitide_ipam.saga import intent_of
 from enitide_ipam.subnets import eligible
 
 
 @dataclass(frozen=True, slots=True)
 class Tide:
-    """A node's marks beside what it has: `expected` includes ENIs on order and requests under way."""
+    """A node's marks beside what it has: `expected` includes ENIs on order and requests under way.
+
+    `held`: addresses that pods hold on ENIs which the class does not admit any more.
+    """
 
     marks: tide.Levels
     capacity: NodeCapacity
     expected: int
     room: int
+    held: int = 0
+
+    @property
+    def provisioned(self) -> int:
+        """Addresses that count against the marks now."""
+        return self.capacity.provisioned + self.held
 
     @property
     def short(self) -> bool:
@@ -61,7 +73,7 @@ class Tide:
     @property
     def ahead(self) -> int:
         """Addresses beyond the provisioned ones that it can still come to hold: on order, or in free slots."""
-        return self.expected - self.capacity.provisioned + self.room
+        return self.expected - self.provisioned + self.room
 
 
 def plan_node(
@@ -111,11 +123,14 @@ def node_tide(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: Iterable[
     class_ = snapshot.class_
     capacity = snapshot_capacity(snapshot, limits, subnets)
     under_way = sum(_brings(action) for action in snapshot.in_flight if not isinstance(action, CreateInterface))
-    marks = tide.levels(
-        snapshot.demand, snapshot.bound, class_.pool, prefix_delegation=may_use_prefixes(limits, class_)
-    )
-    expected = capacity.provisioned + capacity.expected + under_way
-    return Tide(marks, capacity, expected, capacity.room)
+    # what pods hold on ENIs that the class does not admit any more counts; the rest there is neither had nor free
+    held, idle = held_on_retired(snapshot)
+    pool = class_.pool
+    if idle and pool.max_allocate is not None:
+        pool = msgspec.structs.replace(pool, max_allocate=max(0, pool.max_allocate - idle))
+    marks = tide.levels(snapshot.demand, snapshot.bound, pool, prefix_delegation=may_use_prefixes(limits, class_))
+    expected = capacity.provisioned + capacity.expected + under_way + held
+    return Tide(marks, capacity, expected, capacity.room, held)
 
 
 def snapshot_capacity(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: Iterable[SubnetView]) -> NodeCapacity:
@@ -129,6 +144,7 @@ def snapshot_capacity(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: I
         releasing=snapshot.releasing,
         pending=ordered_interfaces(snapshot),
         requested=_requested(snapshot),
+        removing=snapshot.removing,
     )
 
 
@@ -207,7 +223,7 @@ def _flags(snapshot: NodeSnapshot, settings: PlanSettings) -> Iterable[Action]:
         if not is_managed(eni, snapshot.class_.interfaces) or eni.delete_on_termination == wanted:
             continue
         cluster = eni.tags.get(TAG_CLUSTER, "")
-        ours = bool(eni.token) and cluster == settings.cluster_name
+        ours = bool(eni.token) and cluster == settings.cluster_name and eni.id not in snapshot.removing
         if ours and eni.id not in changing and eni.token not in snapshot.running:
             yield SetDeleteOnTermination(eni.id, eni.attachment_id, wanted, "as the class says")
 
@@ -219,7 +235,7 @@ def _ipv6(snapshot: NodeSnapshot, subnets: Iterable[SubnetView]) -> Iterable[Act
     with_ipv6 = {subnet.id for subnet in subnets if subnet.ipv6_cidr}
     asked = {each.eni_id for each in snapshot.in_flight if isinstance(each, AssignIPv6Prefix)}
     for eni in sorted(snapshot.enis, key=lambda each: each.id):
-        lacks = not eni.ipv6_prefixes and eni.subnet_id in with_ipv6 and eni.id not in asked
+        lacks = not eni.ipv6_prefixes and eni.subnet_id in with_ipv6 and eni.id not in {*asked, *snapshot.removing}
         if lacks and is_managed(eni, snapshot.class_.interfaces):
             yield AssignIPv6Prefix(eni.id, "the subnet has IPv6")
 

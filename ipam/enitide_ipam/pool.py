@@ -319,20 +319,14 @@ class Pool:
 
         That write must carry the version of the status applied last: a late one must not come true after a newer.
         """
-        missing = self._reclaim() - sum(size(cidr) for cidr in self.yielded())
-        chosen = handover.choose(self.stock.idle_units(), missing) if missing > 0 else ()
-        return self._set_yielded((*self._yielded, *chosen), self._version)
+        units = tuple(self.stock.idle_units())
+        missing = self._reclaim() - sum(size(cidr) for cidr in self.yielded() if not self.stock.is_draining(cidr))
+        chosen = handover.choose(units, missing) if missing > 0 else ()
+        return self._set_yielded((*self._yielded, *handover.drained(units), *chosen), self._version)
 
     def yielded(self) -> tuple[str, ...]:
-        """What spec.yielded should say now: what is out of use and published, up to the count that is asked for."""
-        left = self._reclaim()
-        published = self.stock.published()
-        listed: list[str] = []
-        for cidr in self._yielded:
-            if cidr in published and size(cidr) <= left:
-                listed.append(cidr)
-                left -= size(cidr)
-        return tuple(listed)
+        """What spec.yielded should say now: what is out of use, published and asked for."""
+        return self.stock.asked_for(self._yielded, self._reclaim())
 
     def yielded_written(
         self, listed: Collection[str], reply: ENINodeStatus, version: str, now: float

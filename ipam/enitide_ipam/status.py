@@ -5,7 +5,7 @@ Messages carry no number that changes with every pod: a condition is written whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -27,6 +27,7 @@ from enitide_ipam.capacity import is_managed, over_limit, provisioned_addresses
 from enitide_ipam.elastic import first_eni
 from enitide_ipam.model import EniView, NodeSnapshot, Plan, SubnetView
 from enitide_ipam.plan import Tide
+from enitide_ipam.retiring import is_ours, is_retired
 from enitide_ipam.stamps import stamp
 
 READY = "Ready"
@@ -47,9 +48,14 @@ def wanted_status(
     report_interval_s: float,
     agent_silent: bool,
     now: float,
+    cluster: str = "",
+    leaving: Collection[str] = (),
 ) -> ENINodeStatus:
-    """The whole status. `state`: from `plan.node_tide`, None where limits are unknown (capacity is then left)."""
-    published = interfaces(snapshot, subnets)
+    """The whole status. `state`: from `plan.node_tide`, None where limits are unknown (capacity is then left).
+
+    `cluster`: whose ENIs are ours. `leaving`: ids of idle ENIs that are to go.
+    """
+    published = interfaces(snapshot, subnets, cluster, leaving)
     first = first_eni(snapshot)
     slots, used = snapshot.published.capacity.slots, snapshot.published.capacity.used_slots
     if state is not None:
@@ -64,6 +70,7 @@ def wanted_status(
         reclaim=reclaim,
         releasing=snapshot.releasing,
         public_ip=first.elastic_ip if first is not None else "",
+        removing=snapshot.removing,
         vpc_cidrs=vpc_cidrs,
         conditions=conditions(
             snapshot.published.conditions,
@@ -77,19 +84,31 @@ def wanted_status(
     )
 
 
-def interfaces(snapshot: NodeSnapshot, subnets: Iterable[SubnetView]) -> tuple[Interface, ...]:
-    """Managed, attached ENIs by (card, index); nothing of what is releasing; subnet facts beside each."""
+def interfaces(
+    snapshot: NodeSnapshot, subnets: Iterable[SubnetView], cluster: str = "", leaving: Collection[str] = ()
+) -> tuple[Interface, ...]:
+    """ENIs that serve pods by (card, index); nothing of what is releasing; subnet facts beside each."""
     by_id = {subnet.id: subnet for subnet in subnets}
-    leaving = frozenset(snapshot.releasing)
+    releasing = frozenset(snapshot.releasing)
     shown = sorted(
         (eni for eni in snapshot.enis if publishable(eni, snapshot)), key=lambda eni: (eni.card, eni.index, eni.id)
     )
-    return tuple(_interface(eni, by_id[eni.subnet_id], leaving) for eni in shown if eni.subnet_id in by_id)
+    return tuple(
+        msgspec.structs.replace(
+            _interface(eni, by_id[eni.subnet_id], releasing),
+            ours=is_ours(eni, cluster),
+            draining=eni.id in leaving or is_retired(eni, snapshot),
+        )
+        for eni in shown
+        if eni.subnet_id in by_id
+    )
 
 
 def publishable(eni: EniView, snapshot: NodeSnapshot) -> bool:
-    """Attached to this instance and managed by its class."""
-    return eni.instance_id == snapshot.instance.id and is_managed(eni, snapshot.class_.interfaces)
+    """Attached to this instance and managed by its class, or serving still although its class has changed."""
+    if eni.instance_id != snapshot.instance.id or eni.id in snapshot.removing:
+        return False
+    return is_managed(eni, snapshot.class_.interfaces) or is_retired(eni, snapshot)
 
 
 def _interface(eni: EniView, subnet: SubnetView, leaving: frozenset[str]) -> Interface:

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from enitide_api.resources import Interface
-from enitide_ipam.addresses import PREFIX_SIZE, expand, parse
+from enitide_ipam.addresses import PREFIX_SIZE, expand, parse, size
 from enitide_ipam.capacity import NODE_PLACE
-from enitide_ipam.handover import Idle
+from enitide_ipam.handover import Idle, cidrs
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class Unit:
 
 @dataclass(slots=True)
 class Eni:
-    """One published ENI. `fixed`: its own address where it serves pods; it is never given back."""
+    """One published ENI. `fixed`: its own address where it serves pods; it goes only with the whole ENI."""
 
     interface: Interface
     singles: Unit
@@ -48,6 +48,7 @@ class Stock:
     def __init__(self) -> None:
         self.enis: dict[str, Eni] = {}
         self._at: dict[int, tuple[Eni, Unit]] = {}
+        self._holders: dict[str, Eni] = {}  # by CIDR or own address
         self._used: set[int] = set()
         self._closed: set[str] = set()
         self._ready: frozenset[str] = frozenset()
@@ -63,7 +64,7 @@ class Stock:
         """Replace what is published; `used` addresses (held or cooling) are not free."""
         before = self._order()
         self._used = set(used)
-        self.enis, self._at = {}, {}
+        self.enis, self._at, self._holders = {}, {}, {}
         for interface in sorted(interfaces, key=lambda each: (each.card, each.index, each.id)):
             serves = use_primary_address and (interface.card, interface.index) != NODE_PLACE
             self._add(interface, before, fixed=parse(interface.primary) if serves else None)
@@ -76,11 +77,12 @@ class Stock:
     def _add(self, interface: Interface, before: dict[int, int], *, fixed: int | None) -> None:
         singles = Unit("")
         if fixed is not None:
-            singles.members[fixed] = ""
+            singles.members[fixed] = interface.primary
         singles.members |= {parse(address): address for address in interface.addresses}
         prefixes = {cidr: Unit(cidr, dict.fromkeys(expand(cidr), cidr)) for cidr in interface.prefixes}
         eni = Eni(interface, singles, prefixes, fixed, ready=interface.id in self._ready)
         self.enis[interface.id] = eni
+        self._holders |= dict.fromkeys((*cidrs(interface), interface.primary), eni)
         for unit in eni.units():
             for address in sorted(unit.members, key=lambda each: (before.get(each, -1), each)):
                 self._at[address] = (eni, unit)
@@ -128,7 +130,9 @@ class Stock:
                 if unit.free:
                     broken = unit.used if unit.cidr else 0
                     # fullest broken /28, else a single address rather than a whole /28, on the fullest ENI
-                    rank = (broken, not unit.cidr, eni.used, -eni.interface.card, -eni.interface.index)
+                    # and of a draining ENI only where nothing else is free
+                    calm = not eni.interface.draining
+                    rank = (calm, broken, not unit.cidr, eni.used, -eni.interface.card, -eni.interface.index)
                     if best is None or rank > best[0]:
                         best = (rank, unit)
         return None if best is None else next(iter(best[1].free))
@@ -158,6 +162,21 @@ class Stock:
         if unit.members[address] not in self._closed:
             unit.free[address] = None
 
+    def asked_for(self, closed: Iterable[str], count: int) -> tuple[str, ...]:
+        """Which of these CIDRs the operator asks for: of draining ENIs all, of others `count` addresses."""
+        listed: list[str] = []
+        for cidr in closed:
+            if self.is_draining(cidr):
+                listed.append(cidr)
+            elif cidr in self._holders and size(cidr) <= count:
+                listed.append(cidr)
+                count -= size(cidr)
+        return tuple(listed)
+
+    def is_draining(self, cidr: str) -> bool:
+        """Whether a CIDR, or an own address, belongs to a draining ENI."""
+        return cidr in self._holders and self._holders[cidr].interface.draining
+
     def eni_of(self, address: int) -> Eni | None:
         """The published ENI of an address."""
         place = self._at.get(address)
@@ -167,13 +186,20 @@ class Stock:
         """What could be yielded: CIDRs that are not closed yet."""
         for eni in self.enis.values():
             first = (eni.interface.card, eni.interface.index) == NODE_PLACE
+            marks = {"first": first, "draining": eni.interface.draining}
             for address, cidr in eni.singles.members.items():
-                if cidr and cidr not in self._closed:
-                    yield Idle(eni.interface.id, cidr, 1, int(address in self._used), first)
+                if address != eni.fixed and cidr not in self._closed:
+                    yield Idle(eni.interface.id, cidr, 1, int(address in self._used), **marks)
             for cidr, unit in eni.prefixes.items():
                 if cidr not in self._closed:
-                    yield Idle(eni.interface.id, cidr, PREFIX_SIZE, unit.used, first)
+                    yield Idle(eni.interface.id, cidr, PREFIX_SIZE, unit.used, **marks)
+            yield from self._own(eni, marks)
 
-    def published(self) -> set[str]:
-        """Every CIDR in the published interfaces."""
-        return {cidr for each in self.enis.values() for cidr in (*each.interface.addresses, *each.interface.prefixes)}
+    def _own(self, eni: Eni, marks: dict[str, bool]) -> Iterator[Idle]:
+        """The ENI's own address, where it may be asked for with all the rest."""
+        primary = eni.interface.primary
+        serves = eni.fixed is not None and eni.interface.ours
+        if primary and primary not in self._closed and (eni.interface.draining or serves):
+            # held without serving (any more), it is not among what is counted as used on the ENI
+            stray = eni.fixed is None and parse(primary) in self._used
+            yield Idle(eni.interface.id, primary, 1, eni.used + stray, own=True, **marks)

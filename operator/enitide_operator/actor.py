@@ -39,6 +39,7 @@ from enitide_operator.news import News
 from enitide_operator.node_state import NodeState
 from enitide_operator.publisher import Publisher
 from enitide_operator.reading import NodeReader
+from enitide_operator.removing import RemovalRunner
 from enitide_operator.saga import SagaRunner
 from enitide_operator.tainting import Tainter
 from enitide_operator.trouble import Trouble, key_of
@@ -67,6 +68,7 @@ class Actor:
         self._reader = NodeReader(ctx, self.state, self.wake)
         self._publisher = Publisher(ctx, self.state)
         self._sagas = SagaRunner(ctx, self.state, lambda: self._snapshot(self._governing()), self.wake)
+        self._removals = RemovalRunner(ctx, self.state, self.wake)
         self._news = News(ctx, self.state)
         self._tainter = Tainter(ctx, self.state.name, self.wake)
         self._look_at: float | None = None
@@ -142,7 +144,7 @@ class Actor:
         view = blocked(snapshot, state.resource.status, why, ctx.now()) if why else self._decide(snapshot)
         ctx.metrics.pass_seconds.observe(asyncio.get_running_loop().time() - began_s)
         state.summarise(unpublished(view, self._publisher.stuck()).summary, ctx.now())
-        state.excess_since = view.excess_since
+        state.excess_since, state.idle_since = view.excess_since, view.idle_since
         self._look_at = _earliest(self._next_look(view), self._taint(governing, view))
         if self._quiet(view):
             return
@@ -173,7 +175,7 @@ class Actor:
             now=now,
             elastic_trouble=self._elastic_trouble(snapshot),
         )
-        return outlook(planned, plan, facts, state.resource.spec.endpoints)
+        return outlook(planned, plan, facts)
 
     def _plan(self, snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...], now: float) -> Plan:
         ctx = self._ctx
@@ -243,26 +245,33 @@ class Actor:
                 self._sagas.start(intent)
 
     async def _release(self) -> None:
-        """Unassign what stands in the accepted `releasing`, one call per ENI at a time.
+        """Unassign what stands in the accepted `releasing`, one call per ENI at a time, and remove ENIs in `removing`.
 
         What was only wanted to stand there does not count: a write that was not accepted changed nothing there.
         """
-        if self.state.instance_missing or self.state.ambiguous_since is not None:
+        unassigns, removals = self._due_unassigns(), self._removals.due()
+        if not unassigns and not removals:
             return
+        if not await self._publisher.sure():
+            self.wake()
+            return
+        for action in unassigns:
+            self._executor.start(action)
+        for eni_id in removals:
+            self._removals.start(eni_id)
+
+    def _due_unassigns(self) -> tuple[Unassign, ...]:
+        if self.state.instance_missing or self.state.ambiguous_since is not None:
+            return ()
         busy = {getattr(each, "eni_id", "") for each in self.state.in_flight.values()}
+        busy |= set(self.state.published.removing)  # what they hold goes with them
         enis = self._ctx.world.enis_of(self.state.instance_id)
         now = self._ctx.now()
         due: dict[str, Unassign] = {}
         for action in handover.unassign(self.state.published.releasing, enis):
             if action.eni_id not in busy and not self.state.troubles.holds(key_of(action), now):
                 due.setdefault(action.eni_id, action)
-        if not due:
-            return
-        if not await self._publisher.sure():
-            self.wake()
-            return
-        for action in due.values():
-            self._executor.start(action)
+        return tuple(due.values())
 
     def _refund(self, tickets: Mapping[str, Ticket]) -> None:
         for ticket in tickets.values():

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from msgspec.structs import replace as replace_struct
 
 from enitide_api.reasons import Reason
-from enitide_api.resources import EndpointRecord, ENINodeStatus, Reclaim, seconds
+from enitide_api.resources import ENINodeStatus, Reclaim, seconds
 from enitide_ipam import handover, tide
-from enitide_ipam.capacity import is_managed, may_use_prefixes, provisioned_addresses, whole_prefix_exists
+from enitide_ipam.capacity import (
+    is_excluded,
+    is_managed,
+    may_use_prefixes,
+    provisioned_addresses,
+    whole_prefix_exists,
+)
 from enitide_ipam.model import CreateInterface, NodeSnapshot, Plan, PlanSettings, SubnetView
 from enitide_ipam.plan import Tide, node_tide
+from enitide_ipam.removal import idle_due, next_idle_at
+from enitide_ipam.retiring import idle_since, may_go
 from enitide_ipam.saga import intent_of
 from enitide_ipam.stamps import stamp, unix
 from enitide_ipam.status import conditions, wanted_status
@@ -26,13 +35,17 @@ _VAGUE = frozenset({None, Reason.FILLING, Reason.EC2_AMBIGUOUS})
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """`plan` with the reason to show, the status to write, and when to look again without a cause (Unix seconds)."""
+    """`plan` with the reason to show, the status to write, and when to look again without a cause (Unix seconds).
+
+    `excess_since`, `idle_since`: to hand to the next snapshot.
+    """
 
     plan: Plan
     wanted: ENINodeStatus
     summary: Summary
     excess_since: float | None
     look_again_at: float | None
+    idle_since: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,7 @@ def mismatch(node: Node | None, instance_id: str) -> str:
 
 def explained(plan: Plan, state: Tide | None, trouble: Trouble | None) -> Plan:
     """The plan, its reason replaced by what really keeps the node short."""
-    short = state is None or state.capacity.provisioned < state.marks.low
+    short = state is None or state.provisioned < state.marks.low
     # "full" foretells: while addresses are still to come, what keeps them from coming is the reason
     foretold = plan.wait is Reason.AT_CAPACITY and state is not None and state.ahead > 0
     if trouble is None or not short or not (foretold or plan.wait in _VAGUE):
@@ -106,9 +119,9 @@ def maps_needed(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> tupl
     return tuple(each.id for each in views), fresh
 
 
-def outlook(snapshot: NodeSnapshot, plan: Plan, facts: Facts, endpoints: tuple[EndpointRecord, ...]) -> Outlook:
+def outlook(snapshot: NodeSnapshot, plan: Plan, facts: Facts) -> Outlook:
     """The status that follows from the plan, releases included."""
-    now = facts.now
+    now, cluster = facts.now, facts.settings.cluster_name
     state = tide_of(snapshot, facts.subnets)
     shown = _elastic_explained(explained(plan, state, facts.trouble), facts.elastic_trouble)
     since, reclaim = _reclaim(snapshot, state, now)
@@ -116,8 +129,9 @@ def outlook(snapshot: NodeSnapshot, plan: Plan, facts: Facts, endpoints: tuple[E
     planned = replace(snapshot, pending=(*snapshot.pending, *ordered))
     # a changed class alone is no question: an agent with nothing to report has no answer to write
     silent = handover.is_silent(snapshot.published, None, snapshot.agent_wrote_at, now) and handover.has_answer(
-        snapshot.published, snapshot.yielded, snapshot.demand, _in_use(endpoints)
+        snapshot.published, snapshot.yielded, snapshot.demand, snapshot.busy
     )
+    snapshot = replace(snapshot, idle_since=idle_since(snapshot, cluster, now))
     wanted = wanted_status(
         planned,
         facts.subnets,
@@ -128,15 +142,18 @@ def outlook(snapshot: NodeSnapshot, plan: Plan, facts: Facts, endpoints: tuple[E
         report_interval_s=facts.report_interval_s,
         agent_silent=silent,
         now=now,
+        cluster=cluster,
+        leaving=idle_due(snapshot, state, now),
     )
     if snapshot.enis_asked_at is None:
         # nothing was read since this process leads: what stands published stands
         published = snapshot.published
         wanted = replace_struct(wanted, interfaces=published.interfaces, capacity=published.capacity)
     else:
-        wanted = _released(wanted, snapshot, endpoints)
+        wanted = _released(wanted, snapshot, cluster)
     summary = _summary(snapshot, state, shown, wanted)
-    return Outlook(shown, wanted, summary, since, _look_again(wanted, snapshot, since, now))
+    look_at = _look_again(wanted, snapshot, since, now)
+    return Outlook(shown, wanted, summary, since, look_at, snapshot.idle_since)
 
 
 def blocked(snapshot: NodeSnapshot, status: ENINodeStatus, plan: Plan, now: float) -> Outlook:
@@ -145,7 +162,8 @@ def blocked(snapshot: NodeSnapshot, status: ENINodeStatus, plan: Plan, now: floa
     provisioned = status.capacity.provisioned
     to_give = tide.to_give(snapshot.demand, snapshot.bound, provisioned)
     summary = Summary(provisioned=provisioned, to_give=to_give, wait=plan.wait)
-    return Outlook(plan, replace_struct(status, conditions=said), summary, snapshot.excess_since, None)
+    wanted = replace_struct(status, conditions=said)
+    return Outlook(plan, wanted, summary, snapshot.excess_since, None, snapshot.idle_since)
 
 
 def _reclaim(snapshot: NodeSnapshot, state: Tide | None, now: float) -> tuple[float | None, Reclaim | None]:
@@ -153,20 +171,15 @@ def _reclaim(snapshot: NodeSnapshot, state: Tide | None, now: float) -> tuple[fl
     current = snapshot.published.reclaim
     if state is None:
         return snapshot.excess_since, current
-    provisioned = state.capacity.provisioned
+    provisioned = state.provisioned
     since = handover.excess_since(state.marks, provisioned, snapshot.excess_since, now)
     policy = snapshot.class_.release
     return since, handover.reclaim(state.marks, provisioned, policy, current=current, since=since, now=now)
 
 
-def _in_use(endpoints: tuple[EndpointRecord, ...]) -> list[str]:
-    """The tide and the hand-over speak of IPv4; a pod's IPv6 address follows its IPv4 address."""
-    return [address for record in endpoints for address in record.addresses if ":" not in address]
-
-
-def _released(wanted: ENINodeStatus, snapshot: NodeSnapshot, endpoints: tuple[EndpointRecord, ...]) -> ENINodeStatus:
-    """`wanted`, with yielded CIDRs that were asked for moved from interfaces to releasing."""
-    accepted = handover.accept(wanted, snapshot.yielded, wanted.reclaim, _in_use(endpoints))
+def _released(wanted: ENINodeStatus, snapshot: NodeSnapshot, cluster: str) -> ENINodeStatus:
+    """`wanted`, with what was yielded and asked for taken out of interfaces."""
+    accepted = handover.accept(wanted, snapshot.yielded, wanted.reclaim, snapshot.busy, _bounds(snapshot, cluster))
     if accepted is None:
         return wanted
     use_primary = snapshot.class_.interfaces.use_primary_address
@@ -175,9 +188,21 @@ def _released(wanted: ENINodeStatus, snapshot: NodeSnapshot, endpoints: tuple[En
         wanted,
         interfaces=accepted.interfaces,
         releasing=accepted.releasing,
+        removing=accepted.removing,
         reclaim=accepted.reclaim,
         capacity=replace_struct(wanted.capacity, provisioned=provisioned),
     )
+
+
+def _bounds(snapshot: NodeSnapshot, cluster: str) -> handover.Bounds:
+    """What may go as a whole, and what EC2 is asked nothing of: excluded ENIs, or all where release is off."""
+    class_ = snapshot.class_
+    ids = {eni.id for eni in snapshot.enis}
+    if not class_.release.enabled:
+        return handover.Bounds(untouched=frozenset(ids))
+    removable = {eni.id for eni in snapshot.enis if may_go(eni, class_, cluster)}
+    excluded = {eni.id for eni in snapshot.enis if is_excluded(eni, class_.interfaces)}
+    return handover.Bounds(frozenset(removable), frozenset(excluded))
 
 
 def _summary(snapshot: NodeSnapshot, state: Tide | None, plan: Plan, wanted: ENINodeStatus) -> Summary:
@@ -198,10 +223,11 @@ def _summary(snapshot: NodeSnapshot, state: Tide | None, plan: Plan, wanted: ENI
 
 def _look_again(wanted: ENINodeStatus, snapshot: NodeSnapshot, since: float | None, now: float) -> float | None:
     """When a delay of the release ends, so that it is not noticed only by chance."""
+    idle_at = next_idle_at(snapshot, now)
     if since is None or not snapshot.class_.release.enabled:
-        return None
+        return idle_at
     delay_s = seconds(snapshot.class_.release.delay)
-    moments = [since + delay_s]
+    moments = [since + delay_s, *([idle_at] if idle_at is not None else [])]
     if wanted.reclaim is not None:
         asked_at = unix(wanted.reclaim.since)
         moments += [asked_at + delay_s, asked_at + handover.SILENT_AFTER_S]

@@ -176,7 +176,8 @@ class Fleet:
         """What is written down of ENIs of these nodes: their intents, and sagas at work."""
         states = [self._actors[name].state for name in names if name in self._actors]
         pending = {intent.token for state in states for intent in state.resource.status.pending}
-        return Known(tokens=pending.union(*(state.running for state in states)))
+        removing = {eni_id for state in states for eni_id in state.resource.status.removing}
+        return Known(tokens=pending.union(*(state.running for state in states)), removing=removing)
 
     def _remove(self, name: str) -> None:
         self._leftovers.adopted(name)

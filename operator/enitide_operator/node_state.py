@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from enitide_api.reasons import Reason
-from enitide_api.resources import ENINode, ENINodeStatus
+from enitide_api.resources import EndpointRecord, ENINode, ENINodeStatus
 from enitide_ipam.handover import still_releasing
 from enitide_ipam.limits import InstanceLimits
 from enitide_ipam.model import Action, CreateInterface, NodeSnapshot
@@ -39,7 +40,8 @@ class NodeState:
     `enis_asked_at`: when the last complete, non-empty read of its ENIs was sent. `empty_reads`: in a row.
     `ambiguous_since`: when a mutation of an existing ENI ended with unknown outcome. `read_after`: a read is wanted,
     not before this. `ended`: tokens of sagas that are done: the next write drops their intents. `unassigned`: CIDRs
-    that EC2 said are gone from the ENI. `releasing_accepted_at`: when the last move to `releasing` was accepted.
+    that EC2 said are gone from the ENI. `removed`: ids of ENIs that are gone: the next write drops them.
+    `releasing_accepted_at`: when the last move to `releasing` was accepted.
     `orders`, `tickets`: by token, until its saga has ended. `unmet_since`: a change of demand or class that no
     write has met yet. `waiting_since`: since when the reason of the summary stands. `had_address`: an address has been
     published for this node while we looked, or before.
@@ -61,6 +63,8 @@ class NodeState:
     ended: set[str] = field(default_factory=set)
     unassigned: set[str] = field(default_factory=set)
     excess_since: float | None = None
+    idle_since: Mapping[str, float] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
     agent_wrote_at: float | None = None
     unmet_since: float | None = None
     troubles: Troubles = field(default_factory=Troubles)
@@ -84,11 +88,14 @@ class NodeState:
 
     @property
     def published(self) -> ENINodeStatus:
-        """The status of this very instance. Of an earlier one only its intents count: their ENIs must be undone."""
+        """The status of this very instance.
+
+        Of an earlier one only its intents and removals count: their ENIs must be undone, or gone.
+        """
         status = self.resource.status
         if status.instance_id in {"", self.instance_id}:
             return status
-        return ENINodeStatus(pending=status.pending)
+        return ENINodeStatus(pending=status.pending, removing=status.removing)
 
     def is_newer(self, other: ENINode) -> bool:
         """Whether `other` is a later version than ours (of another incarnation, or not to be compared: always)."""
@@ -107,6 +114,7 @@ class NodeState:
         before, self.resource = self.resource, resource
         self.ended &= {each.token for each in resource.status.pending}
         self.unassigned &= set(resource.status.releasing)
+        self.removed &= set(resource.status.removing)
         if before.spec.instance.id != resource.spec.instance.id:
             self._reset()
         if before.spec != resource.spec:
@@ -122,6 +130,7 @@ class NodeState:
         self.instance_missing = False
         self.ambiguous_since = None
         self.excess_since = None
+        self.idle_since = {}
         self.unassigned.clear()
         self.troubles.clear()
 
@@ -160,4 +169,12 @@ class NodeState:
             version=self.resource.metadata.resource_version,
             excess_since=self.excess_since,
             agent_wrote_at=self.agent_wrote_at,
+            removing=tuple(each for each in published.removing if each not in self.removed),
+            busy=_busy(self.resource.spec.endpoints),
+            idle_since=self.idle_since,
         )
+
+
+def _busy(endpoints: Iterable[EndpointRecord]) -> frozenset[str]:
+    """The tide and the hand-over speak of IPv4; a pod's IPv6 address follows its IPv4 address."""
+    return frozenset(address for record in endpoints for address in record.addresses if ":" not in address)

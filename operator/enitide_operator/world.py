@@ -60,6 +60,11 @@ class World:
         ids = self._by_instance.get(instance_id, ())
         return max((self._facts[eni_id].settled_at for eni_id in ids), default=0.0)
 
+    def settled_at_of(self, eni_id: str) -> float:
+        """The earliest moment at which a read replaces what we know of this ENI (Unix seconds)."""
+        fact = self._facts.get(eni_id)
+        return fact.settled_at if fact is not None else 0.0
+
     # --- reads -----------------------------------------------------------------------------------------------------
 
     def merge_instance(self, instance_id: str, read: Read[EniView]) -> None:

@@ -16,9 +16,7 @@ THROTTLED = Trouble(Reason.THROTTLED, "EC2 says slow down", 1, None)
 
 def node(provisioned, ahead, low=28):
     """What `explained` reads of a tide."""
-    return SimpleNamespace(
-        marks=SimpleNamespace(low=low), capacity=SimpleNamespace(provisioned=provisioned), ahead=ahead
-    )
+    return SimpleNamespace(marks=SimpleNamespace(low=low), provisioned=provisioned, ahead=ahead)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ _INTERFACE = obj(
         "ipv6": obj(
             {"cidr": string(CIDR_LENGTH), "gateway": string(45), "prefixes": cidrs(16, "/80 prefixes, for pods.")}
         ),
+        "ours": {"type": "boolean", "description": "Made by this cluster's operator: it may go as a whole."},
+        "draining": {"type": "boolean", "description": "Wanted out of use; pods on it keep their addresses."},
     },
     required=["id", "card", "index"],
 )
@@ -110,6 +112,7 @@ _NODE_STATUS = obj(
         ),
         "releasing": cidrs(_MOST_CIDRS, "No longer published, about to be unassigned."),
         "publicIP": string(45, description="The Elastic IP on the node's own ENI."),
+        "removing": array(string(64), _MOST_INTERFACES, "ENIs no longer published, about to be detached and deleted."),
         "vpcCIDRs": cidrs(16, "The VPC's IPv4 and IPv6 CIDRs."),
         "conditions": CONDITIONS,
     },

@@ -26,10 +26,11 @@ class _Batch:
 
     instances: dict[str, asyncio.Future[Read[EniView]]] = field(default_factory=dict)
     tokens: dict[str, asyncio.Future[Read[EniView]]] = field(default_factory=dict)
+    interfaces: dict[str, asyncio.Future[Read[EniView]]] = field(default_factory=dict)
 
 
 class InterfaceReader:
-    """`of_instance` and `of_token` from any number of tasks; few calls come out."""
+    """`of_instance`, `of_token` and `of_interface` from any number of tasks; few calls come out."""
 
     def __init__(self, read: ReadInterfaces, *, window_s: float = WINDOW_S) -> None:
         self._read = read
@@ -46,12 +47,17 @@ class InterfaceReader:
         """The ENI made for that intent, or none."""
         return await self._ask(self._batch.tokens, token)
 
+    async def of_interface(self, eni_id: str) -> Read[EniView]:
+        """The ENI of that id, wherever it is, or none."""
+        return await self._ask(self._batch.interfaces, eni_id)
+
     def close(self) -> None:
         """Nothing more is sent; whoever waits is cancelled."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for future in (*self._batch.instances.values(), *self._batch.tokens.values()):
+        batch = self._batch
+        for future in (*batch.instances.values(), *batch.tokens.values(), *batch.interfaces.values()):
             future.cancel()
         self._batch = _Batch()
         for task in self._tasks:
@@ -74,6 +80,8 @@ class InterfaceReader:
             self._start(InterfaceQuery(instance_ids=tuple(chunk)), chunk, lambda eni: eni.instance_id)
         for chunk in _chunks(batch.tokens):
             self._start(InterfaceQuery(tokens=tuple(chunk)), chunk, lambda eni: eni.token)
+        for chunk in _chunks(batch.interfaces):
+            self._start(InterfaceQuery(interface_ids=tuple(chunk)), chunk, lambda eni: eni.id)
 
     def _start(
         self,
