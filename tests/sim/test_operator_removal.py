@@ -30,6 +30,10 @@ async def _alone(scene: Scene, enis: int = 1) -> bool:
     return len(scene.attached("n")) == enis == len(status.interfaces) and settled and not scene.detached()
 
 
+async def _holds(agent: NodeAgent, count: int) -> bool:
+    return len(agent.held()) == count
+
+
 async def _begin(scene: Scene, **class_spec: object) -> NodeAgent:
     """A node with three ENIs and 20 pods on them."""
     await scene.install(**({"release": QUICK} | class_spec))
@@ -85,6 +89,7 @@ def test_an_eni_with_a_pod_stays_however_long_and_goes_when_the_pod_does() -> No
         agent = await _begin(scene, pool={"preAllocate": 0, "maxAboveWatermark": 0})
         scene.operator()
         await scene.until(lambda: _full(scene, 20), "three ENIs", 60)
+        await scene.until(lambda: _holds(agent, 20), "the pods run", 10)
         held = set(agent.held())
         await agent.use(10)  # one of them on the second ENI
         await scene.until(lambda: _alone(scene, 2), "two ENIs", 600)
@@ -224,6 +229,7 @@ def test_own_addresses_that_serve_pods_go_with_their_eni_and_never_while_held() 
         scene.operator()
         await agent.use(29)  # 9 + 10 + 10
         await scene.until(lambda: _full(scene, 29), "three ENIs", 60)
+        await scene.until(lambda: _holds(agent, 29), "the pods run", 10)
         primaries = {each.primary for each in scene.attached("n")}
         assert len(set(agent.held()) & primaries) == 2
         await agent.use(9)
