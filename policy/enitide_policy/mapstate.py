@@ -119,22 +119,24 @@ class RuleSetDelta:
 class Changes:
     """All that one batch of events changed, in the order in which it must reach the kernel.
 
-    `created` rule sets; `deltas`; `cidrs` to be entered (an identity's rules are there before its addresses);
-    `endpoints` to be switched (their rule set's id; 0 closes); `cidrs_gone`; `late` deltas (rules of CIDRs that have
-    gone); `dropped` rule sets, to which no endpoint points any more.
+    `early` deltas (rules of peers that came or went, new CIDRs among them); `cidrs` to be entered (so their rules are
+    there before them); `created` rule sets; `deltas` of policies; `endpoints` to be switched (their rule set's id; 0
+    closes); `cidrs_gone`; `late` deltas (rules of CIDRs that have gone); `dropped` rule sets, to which no endpoint
+    points any more. In this order every packet meets the verdict from before or from after.
     """
 
+    early: tuple[RuleSetDelta, ...] = ()
+    cidrs: Mapping[Network, int] = field(default_factory=dict)
     created: tuple[RuleSet, ...] = ()
     deltas: tuple[RuleSetDelta, ...] = ()
-    cidrs: Mapping[Network, int] = field(default_factory=dict)
     endpoints: Mapping[str, int] = field(default_factory=dict)
     cidrs_gone: tuple[Network, ...] = ()
     late: tuple[RuleSetDelta, ...] = ()
     dropped: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
-        parts = (self.created, self.deltas, self.cidrs, self.endpoints, self.cidrs_gone, self.late, self.dropped)
-        return any(parts)
+        changed = (self.early, self.cidrs, self.created, self.deltas, self.endpoints, self.cidrs_gone, self.late)
+        return any(changed) or bool(self.dropped)
 
 
 # A packed key is the kernel's `struct rule_key` behind its first field, as a little-endian number of 10 bytes, and a

@@ -6,31 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from enitide_policy.evaluate import Decision, End, Packet, decide
+from enitide_policy.evaluate import Decision, End, Packet
+from enitide_policy.judge import EngineJudge
 from enitide_policy.manifests import read
 from enitide_policy.mapstate import Direction
-from enitide_policy.model import Policy
 from enitide_policy.query import read_queries
 from enitide_policy.verdict import Judge, answers, rule_row, word
-from enitide_policy.world import resolved
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """The reference evaluator as a judge of `resolved` policies."""
-
-    policies: tuple[Policy, ...]
-
-    def decide(self, side: Direction, subject: End, peer: End, packet: Packet) -> Decision:
-        """By asking every policy."""
-        return decide(side, subject, peer, packet, self.policies)
 
 
 def verdict_report(objects: Iterable[Mapping[str, Any]], queries: Any) -> dict[str, Any]:
     """`{"verdicts": [...], "problems": [...]}`. `UsageError` for queries that cannot be read."""
     manifests = read(objects)
     asked = read_queries(queries, manifests.world)
-    judge = Reference(resolved(manifests.policies, manifests.world))
+    judge = EngineJudge(manifests.world, manifests.policies)
     rows, problems = answers(judge, asked, manifests.world)
     return {"verdicts": rows, "problems": [problem.row() for problem in (*manifests.problems, *problems)]}
 
@@ -77,7 +65,7 @@ def trace_report(objects: Iterable[Mapping[str, Any]], query: Mapping[str, Any])
     """The verdict of one query as `verdict`, and every rule that was asked about it, in order, as `steps`."""
     manifests = read(objects)
     asked = read_queries([query], manifests.world)
-    recorder = Recorder(Reference(resolved(manifests.policies, manifests.world)), [])
+    recorder = Recorder(EngineJudge(manifests.world, manifests.policies), [])
     rows, problems = answers(recorder, asked, manifests.world)
     steps = [row for entry in recorder.asked for row in trace_rows(*entry)]
     found = [problem.row() for problem in (*manifests.problems, *problems)]

@@ -1,8 +1,8 @@
 """Label selectors over identities, in one canonical form.
 
-Four kinds of facts about a pod share one flat name space, so that no pod can name itself into another namespace:
-`pod:KEY` its labels, `ns:KEY` its namespace's labels, `namespace` and `serviceaccount` their names. Selectors of
-Kubernetes and of Cilium become the same requirements; equal selectors have equal text, which is what caches use as key.
+The facts about a pod share one flat name space, so that no pod can name itself into another namespace: `pod:KEY` its
+labels, `ns:KEY` its namespace's labels, `port:NAME` its named ports, `namespace` and `serviceaccount` their names.
+Selectors of Kubernetes and of Cilium become the same requirements; equal selectors have equal text.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ NAMESPACE = "namespace"
 SERVICE_ACCOUNT = "serviceaccount"
 POD = "pod:"
 NAMESPACE_LABEL = "ns:"
+PORT = "port:"
 
 
 class Operator(StrEnum):
@@ -95,6 +96,7 @@ def flat(labels: IdentityLabels) -> dict[str, str]:
     """What selectors see of an identity."""
     found = {POD + key: value for key, value in labels.pod}
     found.update((NAMESPACE_LABEL + key, value) for key, value in labels.namespace_labels)
+    found.update((PORT + name, f"{number}/{protocol}") for name, protocol, number in labels.ports)
     found[NAMESPACE] = labels.namespace
     if labels.service_account:
         found[SERVICE_ACCOUNT] = labels.service_account

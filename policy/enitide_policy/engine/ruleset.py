@@ -1,0 +1,193 @@
+"""One rule set: the rules of a group of policies distilled to map entries, and kept in step with their peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from enitide_policy.engine.compiled import Compiled, Handle, Stage
+from enitide_policy.labels import IdentityLabels, Ports
+from enitide_policy.mapstate import (
+    ADMIN_ACTION_SHIFT,
+    BASELINE_ACTION_SHIFT,
+    BASELINE_SHIFT,
+    DIRECTION_SHIFT,
+    MIDDLE_ALLOW,
+    MIDDLE_DENY,
+    Action,
+    Direction,
+    RuleSet,
+    RuleSetDelta,
+)
+
+Identities = dict[int, IdentityLabels]
+KeysOf = Callable[[Compiled], Iterable[Iterable[int]]]
+_TIERED = ~(MIDDLE_ALLOW | MIDDLE_DENY)
+_ANY = tuple(side << DIRECTION_SHIFT for side in Direction)
+
+
+@dataclass(slots=True)
+class Content:
+    """What a rule set is made from: distinct rules, and the isolated directions."""
+
+    rules: tuple[Compiled, ...]
+    isolated: tuple[bool, bool]
+
+
+class RuleSetState:
+    """`entries` are as the kernel shall have them; `touched` holds the old value of keys changed since the last delta.
+
+    `own`: the named ports of the pods whose policy it is, as far as ingress rules name them.
+    """
+
+    __slots__ = ("by_handle", "content", "entries", "flags", "id", "members", "open", "own", "precedence", "touched")
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+        self.own: Ports = ()
+        self.members: dict[int, None] = {}
+        self.content = Content((), (False, False))
+        self.entries: dict[int, int] = {}
+        self.flags = (False, False)
+        self.open = [False, False]
+        self.precedence: dict[Compiled, int] = {}
+        self.by_handle: dict[Handle, list[Compiled]] = {}
+        self.touched: dict[int, int] = {}
+
+    def attach(self, content: Content) -> None:
+        """Use these rules from now on, and hear of changes of their peers."""
+        self.detach()
+        self.content = content
+        for rule in content.rules:
+            for handle in rule.handles:
+                self.by_handle.setdefault(handle, []).append(rule)
+        for handle in self.by_handle:
+            handle.rule_sets[self] = None
+        self.precedence = _precedence(content.rules)
+
+    def detach(self) -> None:
+        """Hear of nothing any more."""
+        for handle in self.by_handle:
+            del handle.rule_sets[self]
+        self.by_handle.clear()
+
+    def distil(self, identities: Identities) -> dict[int, int]:
+        """All entries, from nothing."""
+        self.open = [self._allows_all(side) for side in Direction]
+        whole = {_ANY[side] for side in Direction if self.open[side] and self.content.isolated[side]}
+        return self._merged(self.content.rules, lambda rule: rule.keys(self.own, identities), whole)
+
+    def at(self, base: int, handles: Iterable[Handle], labels: IdentityLabels | None) -> dict[int, int]:
+        """The entries of one peer that `handles` hold."""
+        rules = dict.fromkeys(rule for handle in handles for rule in self.by_handle.get(handle, ()))
+        return self._merged(rules, lambda rule: (rule.keys_at(base, self.own, labels),), set())
+
+    def _allows_all(self, side: Direction) -> bool:
+        """One entry that allows everything makes every other allow of its direction idle."""
+        return any(
+            rule.stage is Stage.MIDDLE and rule.action is Action.ALLOW and rule.direction is side and _all_of(rule)
+            for rule in self.content.rules
+        )
+
+    def _merged(self, rules: Iterable[Compiled], keys_of: KeysOf, allow: set[int]) -> dict[int, int]:
+        deny: set[int] = set()
+        tiered = []
+        for rule in rules:
+            if rule.stage is not Stage.MIDDLE:
+                tiered.append(rule)
+            elif rule.action is Action.DENY:
+                deny.update(*keys_of(rule))
+            elif self.content.isolated[rule.direction] and not self.open[rule.direction]:
+                allow.update(*keys_of(rule))
+        entries = dict.fromkeys(allow, MIDDLE_ALLOW)
+        for key in deny:
+            entries[key] = entries.get(key, 0) | MIDDLE_DENY
+        if tiered:
+            self._add_tiered(entries, tiered, keys_of)
+        return entries
+
+    def _add_tiered(self, entries: dict[int, int], rules: list[Compiled], keys_of: KeysOf) -> None:
+        rules.sort(key=self.precedence.__getitem__)
+        for stage in (Stage.ADMIN, Stage.BASELINE):
+            strongest: dict[int, int] = {}
+            for rule in rules:
+                if rule.stage is stage:
+                    value = _tiered_value(stage, rule.action, self.precedence[rule])
+                    for keys in keys_of(rule):
+                        strongest.update(dict.fromkeys(keys, value))
+            for key, value in strongest.items():
+                entries[key] = entries.get(key, 0) | value
+
+    def put(self, found: dict[int, int]) -> None:
+        """Entries that came with a new peer."""
+        for key, value in found.items():
+            self.touched.setdefault(key, self.entries.get(key, 0))
+            self.entries[key] = value
+
+    def drop(self, keys: Iterable[int]) -> None:
+        """Entries that went with a peer."""
+        for key in keys:
+            old = self.entries.pop(key, 0)
+            if old:
+                self.touched.setdefault(key, old)
+
+    def replace(self, entries: dict[int, int]) -> bool:
+        """Take newly distilled entries. False, and nothing is taken, if only a new rule set can change without a gap.
+
+        In place each packet meets the old or the new verdict as long as allows and denies alone change. Changes of
+        ordered rules may mix, so they need a whole new set.
+        """
+        old = self.entries
+        if any(value & _TIERED for value in old.values()) or any(value & _TIERED for value in entries.values()):
+            tiered = {key: value & _TIERED for key, value in old.items() if value & _TIERED}
+            if tiered != {key: value & _TIERED for key, value in entries.items() if value & _TIERED}:
+                return False
+        for key, value in entries.items() ^ old.items():
+            del value
+            self.touched.setdefault(key, old.get(key, 0))
+        self.entries = entries
+        return True
+
+    def rule_set(self) -> RuleSet:
+        """As handed out whole."""
+        self.touched.clear()
+        self.flags = self.content.isolated
+        return RuleSet(self.id, *self.flags, dict(self.entries))
+
+    def delta(self) -> RuleSetDelta | None:
+        """What changed since the last time, if anything; denies are put first and deleted last."""
+        changed = {
+            key: self.entries.get(key, 0) for key, old in self.touched.items() if self.entries.get(key, 0) != old
+        }
+        gone = [key for key, value in changed.items() if not value]
+        gone.sort(key=lambda key: self.touched[key] & MIDDLE_DENY)
+        puts = {key: value for key, value in changed.items() if value and value & MIDDLE_DENY}
+        puts.update((key, value) for key, value in changed.items() if value and not value & MIDDLE_DENY)
+        self.touched.clear()
+        flags, self.flags = self.flags, self.content.isolated
+        if not changed and flags == self.flags:
+            return None
+        return RuleSetDelta(self.id, *self.flags, puts, tuple(gone))
+
+
+def _all_of(rule: Compiled) -> bool:
+    return 0 in rule.fixed and _ANY[rule.direction] in rule.numeric
+
+
+def _tiered_value(stage: Stage, action: Action, precedence: int) -> int:
+    if stage is Stage.ADMIN:
+        return precedence | action << ADMIN_ACTION_SHIFT
+    return precedence << BASELINE_SHIFT | action << BASELINE_ACTION_SHIFT
+
+
+def _precedence(rules: Iterable[Compiled]) -> dict[Compiled, int]:
+    """Of the ordered rules of one set: counted from the weakest, 1, separately for each stage and direction."""
+    found: dict[Compiled, int] = {}
+    groups: dict[tuple[Stage, Direction], list[Compiled]] = {}
+    for rule in rules:
+        if rule.order is not None:
+            groups.setdefault((rule.stage, rule.direction), []).append(rule)
+    for group in groups.values():
+        group.sort(key=lambda rule: rule.order or (), reverse=True)
+        found.update((rule, number) for number, rule in enumerate(group, 1))
+    return found
