@@ -95,6 +95,7 @@ class Reason(StrEnum):
     # configuration and use
     SETTINGS_INVALID = "SettingsInvalid"
     CLASS_INVALID = "ClassInvalid"
+    CLASS_MISSING = "ClassMissing"  # no ENIClass named default: the built-in one governs
     CLASS_VALID = "ClassValid"  # nothing in the class contradicts itself
     USAGE = "Usage"
     LAB_FAILED = "LabFailed"

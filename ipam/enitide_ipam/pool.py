@@ -137,9 +137,16 @@ class Pool:
         self.stock.close(self._yielded)
 
     def _drop_vanished_reservations(self, now: float) -> tuple[Record, ...]:
-        """A reservation without an address helps nobody; one that a container holds stays known."""
-        held = self.ledger.held
-        gone = sorted(address for address in held if not held[address].owner and address not in self.stock)
+        """A reservation without an address helps nobody; one that a container holds stays known.
+
+        An ENI's own address that serves no more pods is still there for those that were promised it.
+        """
+        held, stock = self.ledger.held, self.stock
+        gone = sorted(
+            address
+            for address in held
+            if not held[address].owner and address not in stock and not stock.is_own(text(address))
+        )
         return tuple(record for each in gone for record in self._free(each, now))
 
     # --- pods ----------------------------------------------------------------------------------------------------

@@ -177,6 +177,10 @@ class Stock:
         """Whether a CIDR, or an own address, belongs to a draining ENI."""
         return cidr in self._holders and self._holders[cidr].interface.draining
 
+    def is_own(self, address: str) -> bool:
+        """Whether it is the own address of a published ENI."""
+        return address in self._holders and self._holders[address].interface.primary == address
+
     def eni_of(self, address: int) -> Eni | None:
         """The published ENI of an address."""
         place = self._at.get(address)

@@ -24,6 +24,7 @@ _log = get_logger(__name__)
 
 ANNOTATION = "enitide.io/conditions"  # on the operator's Lease: a JSON list of conditions
 SWEEP = "Sweep"
+CLASS = "DefaultClass"
 AGAIN_S = 30.0
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
-from enitide_api.resources import Condition, ENIClass, ENINode, decode
+from enitide_api.resources import DEFAULT_CLASS, Condition, ENIClass, ENINode, decode
 from enitide_api.settings import OperatorSettings
 from enitide_ipam.limits import InstanceLimits, limits_for
 from enitide_ipam.model import PlanSettings
@@ -24,7 +24,7 @@ from enitide_kube.reflector import OnChange, Reflector
 from enitide_operator.book import Book
 from enitide_operator.class_status import ClassReporter, ClassView
 from enitide_operator.classes import ClassBook
-from enitide_operator.conditions import SWEEP, OperatorConditions
+from enitide_operator.conditions import CLASS, SWEEP, OperatorConditions
 from enitide_operator.context import Context
 from enitide_operator.directory import Directory
 from enitide_operator.discovery import Discovery
@@ -144,6 +144,7 @@ class Engine:
         if not self._settings.cluster_name:
             sentence = "no cluster name: leaked ENIs are not looked for; start the operator with --cluster-name"
             self._conditions.tell(SWEEP, Reason.NO_CLUSTER_NAME, sentence, ok=False)
+        self._tell_default_class()
         self._conditions.write()
         self._fleet.start(self._eninodes.store.values())
         if self.directory is not None:
@@ -289,9 +290,18 @@ class Engine:
 
     def _on_class(self, name: str, old: ENIClass | None, new: ENIClass | None) -> None:
         self.classes.on_change(name, old, new)
+        if name == DEFAULT_CLASS and self.leading:
+            self._tell_default_class()
         # our own status writes come back as changes: only another spec is one
         if self._fleet is not None and (old is None or new is None or old.spec != new.spec):
             self._fleet.on_classes()
+
+    def _tell_default_class(self) -> None:
+        if DEFAULT_CLASS in self._classes.store:
+            self._conditions.tell(CLASS, Reason.CLASS_VALID, "there is an ENIClass named default", ok=True)
+            return
+        sentence = "there is no ENIClass named default: nodes that no other class selects go by the built-in defaults"
+        self._conditions.tell(CLASS, Reason.CLASS_MISSING, sentence, ok=False)
 
     def _on_vpc(self, vpc_id: str) -> None:
         if self._fleet is not None:
