@@ -164,7 +164,7 @@ class View:
     def _calls(self) -> dict[str, dict[str, int]]:
         table: dict[str, Counter[str]] = {}
         for (verb, outcome), times in sorted(self._sim.physics.counts.items()):
-            table.setdefault(verb, Counter())["ok" if outcome in _NO_ERROR else outcome] += times
+            table.setdefault(str(verb), Counter())["ok" if outcome in _NO_ERROR else outcome] += times
         return {verb: dict(outcomes) for verb, outcomes in table.items()}
 
     def _writes(self) -> dict[str, int]:
