@@ -26,6 +26,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("ipam", "enitide_operator.cli.ipam:main", "Every address: owner, ENI, state, since (show).", "Look"),
     Command("why", "enitide_operator.cli.why:main", "Why a pod has no address: the chain down to the subnet.", "Look"),
     Command("who", "enitide_operator.cli.who:main", "Whose an address is: pod, ENI, node, since; last holder.", "Look"),
+    Command("plan", "enitide_operator.cli.plan:main", "What the operator would do next, and what it costs.", "Look"),
     Command("frag", "enitide_operator.cli.frag:main", "Subnets' /28s: whole, broken, whose; a picture of one.", "Look"),
     Command("forecast", "enitide_operator.cli.forecast:main", "When subnets and the cluster run full.", "Look"),
     Command("monitor", "enitide_enidp.cli.monitor:main", "Follow what this node's datapath drops, and why.", "Look"),

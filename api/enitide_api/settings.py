@@ -122,7 +122,7 @@ class OperatorSettings(CommonSettings):
     identity: str = ""
     """Name on the Lease; empty: host name and a random part."""
     metrics_address: Address = "127.0.0.1:9808"
-    """Address of /metrics, /healthz and /readyz."""
+    """Address of /metrics, /healthz, /readyz and /debug/plan (what the next pass would do; read-only)."""
     discovery_interval: Duration = Field(default=3600.0, ge=60)
     """How often subnets, security groups and route tables are read again without a cause."""
     drift_interval: Duration = Field(default=600.0, ge=60)

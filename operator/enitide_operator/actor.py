@@ -37,6 +37,7 @@ from enitide_operator.decision import Facts, Outlook, blocked, maps_needed, mism
 from enitide_operator.executor import Executor
 from enitide_operator.news import News
 from enitide_operator.node_state import NodeState
+from enitide_operator.preview import NodePreview, preview_node
 from enitide_operator.publisher import Publisher
 from enitide_operator.reading import NodeReader
 from enitide_operator.removing import RemovalRunner
@@ -131,6 +132,11 @@ class Actor:
                 await self._woken.wait()
         except TimeoutError:
             return
+
+    def preview(self) -> NodePreview:
+        """What the next pass would do, with nothing done."""
+        governing = self._governing()
+        return preview_node(self._ctx, self.state, governing, self._snapshot(governing))
 
     # --- one pass --------------------------------------------------------------------------------------------------
 

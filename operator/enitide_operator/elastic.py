@@ -58,6 +58,11 @@ class ElasticBook:
         claims = self._claims
         return tuple(replace(each, associated=each.associated or each.id in claims) for each in pool.addresses.values())
 
+    def known(self, tags: Mapping[str, str]) -> tuple[ElasticView, ...] | None:
+        """As `want`, but begins no reading."""
+        pool = self._pools.get(tuple(sorted(tags.items())))
+        return self.want(tags) if pool is not None and pool.addresses is not None else None
+
     def starving(self, tags: Mapping[str, str]) -> None:
         """A node finds none free: read again, a minute after the last reading."""
         pool = self._pools.get(tuple(sorted(tags.items())))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
@@ -38,6 +38,7 @@ from enitide_operator.gauges import FleetState, Seen
 from enitide_operator.mapping import MapReader
 from enitide_operator.metrics import Metrics
 from enitide_operator.pods import BoundPods, SlimPod, decode_slim
+from enitide_operator.preview import document
 from enitide_operator.tasks import Tasks
 from enitide_operator.term import Term, TermGate
 from enitide_operator.world import World
@@ -195,6 +196,12 @@ class Engine:
         leaked = self._fleet.leaked if self._fleet is not None else None
         known = self.directory.state() if self.directory is not None else {}
         return Seen(self.state(), self._budget.states(), subnets, ages, leaked, known)
+
+    async def preview(self, node: str = "") -> dict[str, Any] | None:
+        """What the next pass would do and cost, of one node or of all; None while following. Changes nothing."""
+        if self._fleet is None:
+            return None
+        return document(await self._fleet.previews(node), self._budget.states())
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from enitide_operator.fleet_state import fleet_state
 from enitide_operator.gauges import FleetState
 from enitide_operator.leftovers import Leftovers
 from enitide_operator.node_state import Summary
+from enitide_operator.preview import NodePreview
 from enitide_operator.subnet_reporter import Placement, SubnetReporter
 from enitide_operator.sweeper import Sweeper
 from enitide_operator.tainting import bring
@@ -30,6 +31,7 @@ from enitide_operator.taints import is_tainted
 _log = get_logger(__name__)
 
 CLASS_WRITES_PER_S = 20.0
+PREVIEWS_AT_ONCE = 10
 SLICE_NODES = 100  # nodes per drift slice: one call of at most 200 instances
 
 
@@ -134,6 +136,19 @@ class Fleet:
         """Sums over all nodes, for a scrape."""
         states = [actor.state for actor in self._actors.values()]
         return fleet_state(states, self._ctx.nodes, self._ctx.now(), each=self._ctx.settings.node_metrics)
+
+    async def previews(self, name: str = "") -> list[NodePreview]:
+        """What the next passes would do, of one node or of all; empty where there is no such node.
+
+        Of many nodes it is made a few at a time: whoever asks must not keep the actors waiting.
+        """
+        chosen = [self._actors[name]] if name in self._actors else [] if name else list(self._actors.values())
+        found = []
+        for number, actor in enumerate(chosen, 1):
+            found.append(actor.preview())
+            if number % PREVIEWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return found
 
     def summaries(self) -> list[tuple[str, Summary]]:
         """Each node's class by name and its state, for the classes' own status."""

@@ -1,4 +1,4 @@
-"""`/metrics`, `/healthz`, `/readyz` on one small HTTP listener.
+"""`/metrics`, `/healthz`, `/readyz` and `/debug/plan` on one small HTTP listener, all of them read-only.
 
 `/healthz` says that the loop turns: a process whose tasks have failed has ended already. `/readyz` says that all caches
 have been filled; a follower is ready too, or a rolling update would never end.
@@ -6,8 +6,9 @@ have been filled; a follower is ready too, or a rolling update would never end.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -25,8 +26,16 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 @asynccontextmanager
-async def serve(address: str, registry: CollectorRegistry, ready: Callable[[], bool]) -> AsyncIterator[int]:
-    """Serve while the context lasts; gives the port in use. `SettingsInvalid` if the address cannot be had."""
+async def serve(
+    address: str,
+    registry: CollectorRegistry,
+    ready: Callable[[], bool],
+    preview: Callable[[str], Awaitable[dict[str, Any] | None]],
+) -> AsyncIterator[int]:
+    """Serve while the context lasts; gives the port in use. `SettingsInvalid` if the address cannot be had.
+
+    `preview(node)`: what `/debug/plan?node=` answers, None while following.
+    """
     host, port = host_and_port(address)
 
     async def metrics(_request: web.Request) -> web.Response:
@@ -38,8 +47,18 @@ async def serve(address: str, registry: CollectorRegistry, ready: Callable[[], b
     async def readyz(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n") if ready() else web.Response(text="caches are being filled\n", status=503)
 
+    async def plan(request: web.Request) -> web.Response:
+        node = request.query.get("node", "")
+        found = await preview(node)
+        if found is None:
+            return web.json_response({"error": "this operator follows: ask the one that leads"}, status=503)
+        if node and not found["nodes"]:
+            return web.json_response({"error": f"no ENINode {node!r}"}, status=404)
+        return web.json_response(found)
+
     app = web.Application()
-    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    paths = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz, "/debug/plan": plan}
+    app.add_routes([web.get(path, handler) for path, handler in paths.items()])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

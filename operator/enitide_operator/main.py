@@ -63,7 +63,8 @@ async def run(settings: OperatorSettings) -> None:
         now = steady_clock()
         engine = Engine(kube, ec2, settings, gate=gate, metrics=metrics, now=now, rng=rng, identity=identity)
         election = _election(kube, settings, identity, rng, engine)
-        port = await stack.enter_async_context(serve(settings.metrics_address, metrics.registry, lambda: engine.ready))
+        listener = serve(settings.metrics_address, metrics.registry, lambda: engine.ready, engine.preview)
+        port = await stack.enter_async_context(listener)
         _log.info("operator", identity=identity, metrics_port=port, cluster=settings.cluster_name or "(none)")
         if not settings.cluster_name:
             _log.warning("no cluster name: ENIs carry no cluster tag and leaked ones are not swept")
