@@ -96,6 +96,7 @@ PRODUCERS: tuple[Callable[[], Files], ...] = (
     elsewhere("enitide_enidp.server.paths:files"),
     elsewhere("generate_limits:files"),
     elsewhere("generate_metrics:files"),
+    elsewhere("generate_tide:files"),
     elsewhere("values_schema:files"),
 )
 

@@ -120,6 +120,11 @@ class Capacity(Struct, frozen=True, kw_only=True, omit_defaults=False):
     used_slots: int = 0
     provisioned: int = 0
 
+    @property
+    def free_slots(self) -> int:
+        """Slots that nothing holds yet; never below 0, whatever hands have done to the node's ENIs."""
+        return max(0, self.slots - self.used_slots)
+
 
 class IPv6Facts(Struct, frozen=True, kw_only=True):
     """The subnet's IPv6 CIDR, the VPC router's address and the /80 prefixes of one ENI."""

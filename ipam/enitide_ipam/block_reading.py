@@ -31,7 +31,7 @@ def block_map(
         own = (bool(cluster) and tag == cluster) or (bool(eni.instance_id) and eni.instance_id in nodes)
         (mine if own else others).append(eni)
         if tag and not own:
-            held = bool(eni.primary) + len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes)
+            held = bool(eni.primary) + eni.beside_own
             clusters[tag] = clusters.get(tag, 0) + held
     ours, theirs = empty.taken(*_held_by(mine)), empty.taken(*_held_by(others))
     closed, kept = _reserved(cidr, blocks, reservations)

@@ -7,7 +7,7 @@ where `usePrimaryAddress` gives that address to pods. The node's own address (ca
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from enitide_api.resources import ENIClassSpec, Interface, InterfacePolicy, PendingInterface
@@ -131,6 +131,18 @@ def node_capacity(
         places=places,
         free_by_eni=free_by_eni,
     )
+
+
+def capacity_of_type(limits: InstanceLimits, class_: ENIClassSpec) -> NodeCapacity:
+    """What a fresh instance of the type can come to hold (`room`), if its subnets give it all that it asks for.
+
+    That is the number for a kubelet's max-pods or a scheduler's estimate before the node exists; once it does,
+    `status.capacity` is the truth.
+    """
+    first = EniView("first", primary="first", attachment=Attachment.ATTACHED)
+    fresh = node_capacity(limits, class_, [first], prefix_room=True)
+    maximum = class_.pool.max_allocate
+    return fresh if maximum is None else replace(fresh, room=min(fresh.room, maximum))
 
 
 def addresses_of(eni: EniView, policy: InterfacePolicy, releasing: Collection[str]) -> int:

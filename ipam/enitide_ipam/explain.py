@@ -143,7 +143,7 @@ def _tide(node: ENINode, bound: int) -> Link:
 
 def _slots(node: ENINode) -> Link:
     capacity = node.status.capacity
-    free = max(0, capacity.slots - capacity.used_slots)
+    free = capacity.free_slots
     kind = node.spec.instance.type or "an unknown type"
     return Link(SLOTS, Holds.OK, f"{capacity.used_slots} of {capacity.slots} slots of {kind} used, {free} free")
 

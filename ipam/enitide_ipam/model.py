@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from enitide_api.iam import CLUSTER_TAG
 from enitide_api.reasons import Reason
 from enitide_api.resources import Demand, ENIClassSpec, ENINodeStatus, InstanceFacts, PendingInterface
+from enitide_ipam.addresses import PREFIX_SIZE
 from enitide_ipam.limits import InstanceLimits
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class EniView:
     def token(self) -> str:
         """Client token of the intent it was made for; empty where we did not make it."""
         return self.tags.get(TAG_TOKEN, "")
+
+    @property
+    def beside_own(self) -> int:
+        """Addresses that it holds beside its own one; a /28 is 16."""
+        return len(self.addresses) + PREFIX_SIZE * len(self.prefixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +196,7 @@ class CreateInterface:
     @property
     def gives(self) -> int:
         """Addresses for pods that come with it."""
-        return self.addresses + 16 * self.prefixes
+        return self.addresses + PREFIX_SIZE * self.prefixes
 
 
 @dataclass(frozen=True, slots=True)

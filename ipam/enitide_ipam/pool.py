@@ -287,7 +287,7 @@ class Pool:
     def _at_capacity(self) -> bool:
         capacity, class_ = self._status.capacity, self._status.class_
         most = class_.pool.max_allocate if class_ is not None else None
-        return capacity.used_slots >= capacity.slots or (most is not None and self.provisioned() >= most)
+        return not capacity.free_slots or (most is not None and self.provisioned() >= most)
 
     # --- reports -------------------------------------------------------------------------------------------------
 

@@ -65,5 +65,4 @@ def is_deficit(demand: Demand, status: ENINodeStatus) -> bool:
         return False
     capacity = status.capacity
     marks = levels(demand, 0, status.class_.pool, prefix_delegation=status.class_.prefix_delegation)
-    free_slots = max(0, capacity.slots - capacity.used_slots)
-    return capacity.provisioned < marks.low and not at_capacity(marks, capacity.provisioned, free_slots)
+    return capacity.provisioned < marks.low and not at_capacity(marks, capacity.provisioned, capacity.free_slots)

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from enitide_api.errors import EC2Ambiguous, EC2Error, EC2NotFound, InternalError, NotLeading
 from enitide_api.logging import get_logger
-from enitide_ipam.addresses import PREFIX_SIZE
 from enitide_ipam.model import Attachment, DeleteInterface, DetachInterface
 from enitide_ipam.removal import Removal, next_removal
 from enitide_ipam.saga import Step, StepKind
@@ -125,7 +124,7 @@ class _Removal:
         ctx = self._ctx
         eni = ctx.world.get(eni_id)
         if eni is not None:
-            held = len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes)
+            held = eni.beside_own
             ctx.book.credit(eni.subnet_id, 1 + held, ctx.now())
             ctx.metrics.deleted(eni.subnet_id, held)
         ctx.world.deleted(eni_id, ctx.now())

@@ -178,7 +178,7 @@ class _Saga:
         if isinstance(action, CreateInterface):
             eni = await ctx.gateway.create(action, Order(1, self._gain), self._on_wait)
             world.made(eni, ctx.now())
-            ctx.metrics.made(eni.subnet_id, len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes))
+            ctx.metrics.made(eni.subnet_id, eni.beside_own)
             singles = (eni.primary, *eni.addresses)
             if action.token in self._node.tickets:
                 ctx.book.settle(self._node.tickets[action.token], ctx.now(), singles, eni.prefixes)
@@ -200,7 +200,7 @@ class _Saga:
     def _deleted(self, action: DeleteInterface) -> None:
         eni = self._ctx.world.get(action.eni_id)
         if eni is not None:
-            held = len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes)
+            held = eni.beside_own
             singles = (eni.primary, *eni.addresses)
             self._ctx.book.credit(eni.subnet_id, 1 + held, self._ctx.now(), singles=singles, prefixes=eni.prefixes)
             self._ctx.metrics.deleted(eni.subnet_id, held)

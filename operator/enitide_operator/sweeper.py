@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from enitide_api.errors import EC2Error, EC2InUse, EC2NotFound, EnitideError, InternalError, NotLeading
 from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
-from enitide_ipam.addresses import PREFIX_SIZE
 from enitide_ipam.model import TAG_NODE, EniView
 from enitide_ipam.sweep import Known, SweepPlan, plan_sweep
 from enitide_kube.backoff import Backoff
@@ -110,7 +109,7 @@ class Sweeper:
         except EC2Error as error:
             _log.warning("leaked interface not deleted", interface=eni.id, reason=error.reason, why=str(error))
             raise
-        held = len(eni.addresses) + PREFIX_SIZE * len(eni.prefixes)
+        held = eni.beside_own
         ctx.metrics.swept.inc()
         ctx.metrics.deleted(eni.subnet_id, held)
         ctx.world.deleted(eni.id, ctx.now())

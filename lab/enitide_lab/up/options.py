@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from typing import Literal
 
 from enitide_api.errors import UsageError
+from enitide_api.resources import ENIClassSpec
+from enitide_ipam.capacity import capacity_of_type
 from enitide_ipam.limits import known_types, limits_for
 
 DEFAULT_TYPE = "t3.medium"
@@ -51,9 +53,9 @@ def read_types(asked: Sequence[str], nodes: int | None) -> tuple[str, ...]:
 
 
 def max_pods(instance_type: str, *, prefix_delegation: bool) -> int:
-    """How many pods kubelet is told to take, by AWS's own formula; with prefixes a slot holds 16."""
+    """How many pods kubelet is told to take: what the node can hold, and two more for pods on the host's network."""
     limits = limits_for(instance_type)
     if limits is None:
         return MOST_PODS
-    per_slot = 16 if prefix_delegation and limits.prefixes else 1
-    return min(MOST_PODS, limits.cards[0] * (limits.ipv4_per_interface - 1) * per_slot + 2)
+    class_ = ENIClassSpec(prefix_delegation=prefix_delegation)
+    return min(MOST_PODS, capacity_of_type(limits, class_).room + 2)
