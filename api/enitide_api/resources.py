@@ -338,13 +338,15 @@ class SecurityIdentity(Struct, frozen=True, kw_only=True):
 class BatchEndpoint(Struct, frozen=True, kw_only=True):
     """Whose addresses these are, as of `revision`: of two records for one address the higher revision holds.
 
-    `identity` 0: nobody's any more. `pod_uid` is empty for the addresses of a node.
+    `identity` 0: nobody's any more. `pod_uid` is empty for the addresses of a node, which names its ENIs' subnets too:
+    an address in one of these without a record is unknown, never world.
     """
 
     addresses: tuple[str, ...]
     pod_uid: str = msgspec.field(name="podUID", default="")
     identity: int = 0
     node: str = ""
+    subnets: tuple[str, ...] = ()
     revision: int
 
 

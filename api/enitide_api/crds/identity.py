@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enitide_api.crds.shapes import Schema, array, integer, obj, rule, string
+from enitide_api.crds.shapes import Schema, array, cidrs, integer, obj, rule, string
 from enitide_api.resources import BATCH_SIZE
 
 # Kubernetes' own bounds: a label key has a prefix of 253, a slash and 63 characters; its value 63.
@@ -65,7 +65,7 @@ BATCH_SCHEMA = obj(
                 "endpoints": array(
                     obj(
                         {
-                            "addresses": array(string(45), 8),
+                            "addresses": array(string(45), 128),
                             "podUID": string(64, description="Empty for the addresses of a node."),
                             "identity": {
                                 "type": "integer",
@@ -74,6 +74,7 @@ BATCH_SCHEMA = obj(
                                 "description": "0: nobody has these addresses any more.",
                             },
                             "node": string(253),
+                            "subnets": cidrs(128, "Of a node's ENIs: an address in them is the cluster's."),
                             "revision": {
                                 "type": "integer",
                                 "format": "int64",

@@ -26,6 +26,7 @@ class Place:
     addresses: frozenset[str] = frozenset()
     networks: tuple[Any, ...] = ()
     eni_own: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
     node_own: tuple[str, ...] = ()
     claims: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -166,9 +167,11 @@ class Join:
             elif each.primary:
                 own.append(each.primary)
         place.addresses, place.networks, place.eni_own = frozenset(addresses), tuple(networks), tuple(own)
+        cidrs = {each.cidr for each in status.interfaces} | {each.ipv6.cidr for each in status.interfaces if each.ipv6}
+        place.subnets = tuple(sorted(cidrs - {""}))
 
     def _look_node(self, name: str, place: Place) -> None:
         own = tuple(sorted({*place.eni_own, *place.node_own}))
-        self.put(f"node/{name}", Wanted(own, Reserved.REMOTE_NODE, name) if own else None)
+        self.put(f"node/{name}", Wanted(own, Reserved.REMOTE_NODE, name, place.subnets) if own else None)
         if not own and not place.claims:
             self._places.pop(name, None)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 
 from enitide_api.resources import BATCH_SIZE, BatchEndpoint
 from enitide_operator.batches.holders import Holders
@@ -30,6 +31,7 @@ class Wanted:
     addresses: tuple[str, ...]
     identity: int
     node: str
+    subnets: tuple[str, ...] = ()
 
 
 class Verb(Enum):
@@ -57,7 +59,6 @@ class Batch:
     number: int
     records: tuple[BatchEndpoint, ...] = ()
     exists: bool = False
-    sent: tuple[BatchEndpoint, ...] | None = None  # what a write under way carries
 
 
 def owner_of(record: BatchEndpoint) -> str:
@@ -82,6 +83,7 @@ class Layout:
     _holders: Holders = field(default_factory=Holders)
     _owner: dict[str, str] = field(default_factory=dict)  # address -> who was given it last
     _dirty: dict[str, None] = field(default_factory=dict)  # batches that may be worth cleaning
+    _flying: dict[str, tuple[BatchEndpoint, ...]] = field(default_factory=dict)  # by batch: what a write carries
     _open: str = ""
     _revision: int = 0
     _number: int = 0
@@ -128,6 +130,7 @@ class Layout:
             pod_uid="" if owner.startswith("node/") else owner,
             identity=wanted.identity,
             node=wanted.node,
+            subnets=wanted.subnets,
             revision=self._next_revision(),
         )
         self.want[owner] = record
@@ -156,11 +159,15 @@ class Layout:
         self._pending[record.addresses] = record
 
     def _is_under_way(self, address: str) -> bool:
-        return any(address in each.addresses for b in self.batches.values() if b.sent for each in b.sent)
+        return any(address in each.addresses for sent in self._flying.values() for each in sent)
 
     def _next_revision(self) -> int:
         self._revision += 1
         return self._revision
+
+    def is_under_way(self, batch: str) -> bool:
+        """Whether a write of this batch waits for its answer."""
+        return batch in self._flying
 
     # --- what is written -------------------------------------------------------------------------------------------
 
@@ -176,7 +183,7 @@ class Layout:
             return None
         kept = self._live(batch)
         room = BATCH_SIZE - len(kept)
-        added = [self._pending.pop(key) for key in list(self._pending)[:room]]
+        added = [self._pending.pop(key) for key in tuple(islice(self._pending, room))]
         while self._moves and len(added) < room:
             record = self._moves.pop(next(iter(self._moves)))
             if not all(self._holders.is_overtaken(a, record.revision) for a in record.addresses):
@@ -197,9 +204,10 @@ class Layout:
     def _room(self) -> Batch | None:
         """The open batch; a new one where it is full, or under way while a whole batch of news waits."""
         found = self.batches.get(self._open)
-        if found is not None and found.sent is None and len(self._live(found)) < BATCH_SIZE:
+        is_flying = self._open in self._flying
+        if found is not None and not is_flying and len(self._live(found)) < BATCH_SIZE:
             return found
-        if found is not None and found.sent is not None and len(self._pending) < BATCH_SIZE:
+        if is_flying and len(self._pending) < BATCH_SIZE:
             return None
         if found is not None:
             self._dirty[found.name] = None
@@ -211,7 +219,7 @@ class Layout:
         """A batch that may go, or the live records of batches that are half dead."""
         for name in list(self._dirty):
             batch = self.batches.get(name)
-            if batch is not None and (batch.sent is not None or name == self._open):
+            if batch is not None and (name in self._flying or name == self._open):
                 continue
             del self._dirty[name]
             if batch is None:
@@ -226,10 +234,10 @@ class Layout:
         return self.append_write() if self._moves else None
 
     def _is_moving(self, record: BatchEndpoint) -> bool:
-        return any(record in batch.sent for batch in self.batches.values() if batch.sent)
+        return any(record in sent for sent in self._flying.values())
 
     def _send(self, verb: Verb, batch: Batch, records: tuple[BatchEndpoint, ...]) -> Write:
-        batch.sent = records
+        self._flying[batch.name] = records
         return Write(verb, batch.name, records)
 
     # --- answers ---------------------------------------------------------------------------------------------------
@@ -237,7 +245,7 @@ class Layout:
     def accepted(self, write: Write) -> None:
         """The API server has taken it."""
         batch = self.batches[write.batch]
-        batch.sent = None
+        self._flying.pop(batch.name, None)
         self._holds(batch, write.records, exists=write.verb is not Verb.DELETE)
 
     def found(self, name: str, records: tuple[BatchEndpoint, ...] | None) -> bool:
@@ -249,7 +257,7 @@ class Layout:
         if name not in self.batches and records is None:
             return False
         batch = self._batch(name)
-        before, lost, batch.sent = batch.records, batch.sent or (), None
+        before, lost = batch.records, self._flying.pop(name, ())
         if records == before and not lost:
             return False
         self._revision = max((self._revision, *(each.revision for each in records or ())))
@@ -317,4 +325,4 @@ class Layout:
 
 
 def _says(record: BatchEndpoint) -> Wanted:
-    return Wanted(record.addresses, record.identity, record.node)
+    return Wanted(record.addresses, record.identity, record.node, record.subnets)

@@ -30,6 +30,7 @@ UNDER_WAY = 8  # writes at once
 # What an API server passes on without trouble: watch events a second over all nodes (facts: about 100,000).
 EVENTS_PER_S = 100_000.0
 SLOWEST_PER_S, FASTEST_PER_S = 10.0, 100.0
+_CRUMB = 1e-6  # of a write: sums of floats must not make anyone wait for nothing, again and again
 _BACKOFF = Backoff(base_s=0.1, cap_s=15.0)
 _KIND = ENDPOINTBATCH
 
@@ -58,7 +59,8 @@ class Tokens:
         """Seconds until it holds so many; 0: it does."""
         self._held = min(self.burst, self._held + (now - self._at) * self.rate)
         self._at = now
-        return max(0.0, (wanted - self._held) / self.rate)
+        missing = wanted - self._held
+        return missing / self.rate if missing > _CRUMB else 0.0
 
     def take(self) -> None:
         """One write was sent."""
@@ -110,9 +112,9 @@ class Publisher:
         layout = self.layout
         if layout is None:
             return
-        batch = layout.batches.get(name)
-        if batch is not None and batch.sent is not None:
+        if layout.is_under_way(name):
             return  # the answer to that write says it better
+        batch = layout.batches.get(name)
         known, uid, _ = self._versions.get(name, (0, "", ""))
         if new is None:
             if batch is None or not batch.exists:
