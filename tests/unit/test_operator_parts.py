@@ -41,6 +41,7 @@ class Listing:
     def __init__(self) -> None:
         self.queries: list[InterfaceQuery] = []
         self.error: Exception | None = None
+        self.bad: set[str] = set()
 
     async def __call__(self, query: InterfaceQuery) -> Read[EniView]:
         self.queries.append(query)
@@ -48,6 +49,8 @@ class Listing:
         await asyncio.sleep(0.1)
         if self.error is not None:
             raise self.error
+        if self.bad & set(query.instance_ids):
+            raise EC2Ambiguous("no answer for this one")
         return Read(tuple(EniView(id=f"eni-{i}", instance_id=i) for i in query.instance_ids), asked_at)
 
 
@@ -83,6 +86,35 @@ def test_more_than_200_askers_make_more_calls() -> None:
         reader = InterfaceReader(listing)
         await asyncio.gather(*(reader.of_instance(f"i-{number}") for number in range(450)))
         assert sorted(len(query.instance_ids) for query in listing.queries) == [50, 200, 200]
+
+    run_virtual(scenario())
+
+
+def test_what_fails_for_one_of_a_hundred_keeps_no_other_waiting() -> None:
+    async def scenario() -> None:
+        listing = Listing()
+        listing.bad = {"i-61"}
+        reader = InterfaceReader(listing)
+        names = [f"i-{number}" for number in range(100)]
+        asked = [reader.of_instance(name) for name in names]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        failed = [name for name, each in zip(names, results, strict=True) if isinstance(each, EC2Ambiguous)]
+        assert failed == ["i-61"]
+        assert len(listing.queries) <= 1 + 2 * 7
+        assert virtual_loop().time() < 1.5
+
+    run_virtual(scenario())
+
+
+def test_where_everything_fails_nobody_is_singled_out() -> None:
+    async def scenario() -> None:
+        listing = Listing()
+        listing.error = EC2Ambiguous("no answer at all")
+        reader = InterfaceReader(listing)
+        asked = [reader.of_instance(f"i-{number}") for number in range(100)]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(each, EC2Ambiguous) for each in results)
+        assert len(listing.queries) == 3
 
     run_virtual(scenario())
 

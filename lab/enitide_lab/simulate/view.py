@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from enitide_api.resources import ENINode, ENINodeStatus, decode
+from enitide_api.resources import Condition, ENINode, ENINodeStatus, decode
 from enitide_ipam import tide
 from enitide_ipam.capacity import NodeCapacity, may_use_prefixes, node_capacity, whole_prefix_exists
 from enitide_ipam.model import RouteTableView, SubnetView
 from enitide_ipam.subnets import eligible, route_table_of
-from enitide_kube.port import ENINODE
+from enitide_kube.port import ENINODE, LEASE
 from enitide_lab.ec2model.port import eni_view
 from enitide_lab.ec2model.state import InstanceRecord, InterfaceRecord
 from enitide_lab.simulate import ground
 from enitide_lab.simulate.agent import facts_of
+from enitide_operator.conditions import read_annotation
 from enitide_operator.ec2 import views
 
 if TYPE_CHECKING:
@@ -99,10 +100,7 @@ class View:
             "reclaim": status.reclaim.count if status.reclaim is not None else 0,
             "yielded": list(resource.spec.yielded),
             "releasing": list(status.releasing),
-            "conditions": [
-                {"type": each.type, "status": each.status, "reason": each.reason, "message": each.message}
-                for each in status.conditions
-            ],
+            "conditions": [_condition(each) for each in status.conditions],
             "interfaces": [self._interface(each) for _, each in sorted(instance.devices.items())] if instance else [],
         }
 
@@ -175,17 +173,16 @@ class View:
         return dict(sorted(found.items()))
 
     def _operator_conditions(self) -> list[dict[str, str]]:
-        cluster = self._sim.scenario.settings.cluster_name
-        if cluster:
-            return []
-        return [
-            {
-                "type": "Sweep",
-                "status": "False",
-                "reason": "ClusterNameMissing",
-                "message": "without a cluster name no ENI can be told to be ours",
-            }
-        ]
+        """What the operator says of itself stands on its Lease."""
+        settings, store = self._sim.scenario.settings, self._sim.store
+        key = f"{settings.lease_namespace}/{settings.lease_name}"
+        stored = store.catalog.table(store.type_of(LEASE)).objects.get(key)
+        notes = stored.obj["metadata"].get("annotations") or {} if stored is not None else {}
+        return [_condition(each) for each in read_annotation(notes)]
+
+
+def _condition(found: Condition) -> dict[str, str]:
+    return {"type": found.type, "status": found.status, "reason": found.reason, "message": found.message}
 
 
 def percentiles(samples: Iterable[float]) -> dict[str, float | None]:

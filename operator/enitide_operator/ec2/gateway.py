@@ -98,8 +98,12 @@ class Gateway:
     # --- reads ---------------------------------------------------------------------------------------------------
 
     async def interfaces(self, query: InterfaceQuery) -> Read[EniView]:
-        """All ENIs of the query."""
-        return await self._pages(Verb.DESCRIBE_INTERFACES, lambda t: self._port.describe_interfaces(query, t))
+        """All ENIs of the query. One for several that fails is not tried again here: the reader takes it apart."""
+        several = any(len(values) > 1 for values in query.filters().values())
+        give_up_s = 0.0 if several else READ_GIVE_UP_S
+        return await self._pages(
+            Verb.DESCRIBE_INTERFACES, lambda t: self._port.describe_interfaces(query, t), give_up_s
+        )
 
     async def instances(self, ids: tuple[str, ...]) -> Read[InstanceView]:
         """Those of the ids that EC2 knows."""
@@ -137,12 +141,14 @@ class Gateway:
         found = await self._call(Verb.DESCRIBE_ADDRESSES, lambda: self._port.describe_elastic_ips(tags), READ, _quiet)
         return Read(found, asked_at)
 
-    async def _pages(self, verb: Verb, page: Callable[[str], Awaitable[Page[T]]]) -> Read[T]:
+    async def _pages(
+        self, verb: Verb, page: Callable[[str], Awaitable[Page[T]]], give_up_s: float = READ_GIVE_UP_S
+    ) -> Read[T]:
         asked_at = self._now()
         items: list[T] = []
         token = ""
         while True:
-            got = await self._call(verb, lambda token=token: page(token), READ, _quiet)  # type: ignore[misc]
+            got = await self._call(verb, lambda token=token: page(token), READ, _quiet, give_up_s)  # type: ignore[misc]
             items += got.items
             token = got.next_token
             if not token:
@@ -223,7 +229,14 @@ class Gateway:
 
     # --- the one way out -----------------------------------------------------------------------------------------
 
-    async def _call(self, verb: Verb, send: Callable[[], Awaitable[T]], place: Order, on_wait: OnWait) -> T:
+    async def _call(
+        self,
+        verb: Verb,
+        send: Callable[[], Awaitable[T]],
+        place: Order,
+        on_wait: OnWait,
+        read_give_up_s: float = READ_GIVE_UP_S,
+    ) -> T:
         """Attempts until one is answered for good, or it is time to raise the last error."""
         loop = asyncio.get_running_loop()
         give_up_s = float("inf")
@@ -237,7 +250,7 @@ class Gateway:
             except EC2Error as error:
                 failures += 1
                 if failures == 1:  # time spent in the queue is not the call's fault
-                    give_up_s = loop.time() + (GIVE_UP_S if verb in MUTATIONS else READ_GIVE_UP_S)
+                    give_up_s = loop.time() + (GIVE_UP_S if verb in MUTATIONS else read_give_up_s)
                 delay_s = self._backoff.delay_s(failures, self._rng)
                 if not _again(error, verb) or loop.time() + delay_s >= give_up_s:
                     raise

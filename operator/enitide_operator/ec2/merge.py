@@ -1,7 +1,8 @@
 """Reads of many askers in one call: whoever asks for an instance's ENIs within 250 ms shares the listing.
 
 A read is given only to those who asked before it was sent, so that no asker gets facts older than its question.
-EC2's filter takes 200 values; more askers make more calls, never one unpaged one.
+EC2's filter takes 200 values; more askers make more calls, never one unpaged one. A call that fails is halved while
+one half works, so that what fails for one asker keeps no other waiting; where both halves fail, nobody is singled out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from enitide_api.errors import EnitideError
+from enitide_api.errors import EC2Throttled, EC2Unauthorized, EC2Unavailable, EnitideError
 from enitide_ipam.model import EniView
 from enitide_operator.ec2.port import InterfaceQuery, Read
 
@@ -18,15 +19,26 @@ WINDOW_S = 0.25
 MOST_VALUES = 200
 
 ReadInterfaces = Callable[[InterfaceQuery], Awaitable[Read[EniView]]]
+Askers = dict[str, asyncio.Future[Read[EniView]]]
+# These say nothing of what was asked: the same would come for any part of it.
+_ALL_ALIKE = (EC2Throttled, EC2Unavailable, EC2Unauthorized)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How askers of one kind are put into a query, and which of them an ENI is for."""
+
+    query: Callable[[tuple[str, ...]], InterfaceQuery]
+    key: Callable[[EniView], str]
 
 
 @dataclass(slots=True)
 class _Batch:
     """What the next call will ask for, and who waits for it."""
 
-    instances: dict[str, asyncio.Future[Read[EniView]]] = field(default_factory=dict)
-    tokens: dict[str, asyncio.Future[Read[EniView]]] = field(default_factory=dict)
-    interfaces: dict[str, asyncio.Future[Read[EniView]]] = field(default_factory=dict)
+    instances: Askers = field(default_factory=dict)
+    tokens: Askers = field(default_factory=dict)
+    interfaces: Askers = field(default_factory=dict)
 
 
 class InterfaceReader:
@@ -63,7 +75,7 @@ class InterfaceReader:
         for task in self._tasks:
             task.cancel()
 
-    async def _ask(self, batch: dict[str, asyncio.Future[Read[EniView]]], key: str) -> Read[EniView]:
+    async def _ask(self, batch: Askers, key: str) -> Read[EniView]:
         loop = asyncio.get_running_loop()
         future = batch.get(key)
         if future is None:
@@ -77,51 +89,58 @@ class InterfaceReader:
         self._timer = None
         batch, self._batch = self._batch, _Batch()
         for chunk in _chunks(batch.instances):
-            self._start(InterfaceQuery(instance_ids=tuple(chunk)), chunk, lambda eni: eni.instance_id)
+            self._start(chunk, _Form(lambda keys: InterfaceQuery(instance_ids=keys), lambda eni: eni.instance_id))
         for chunk in _chunks(batch.tokens):
-            self._start(InterfaceQuery(tokens=tuple(chunk)), chunk, lambda eni: eni.token)
+            self._start(chunk, _Form(lambda keys: InterfaceQuery(tokens=keys), lambda eni: eni.token))
         for chunk in _chunks(batch.interfaces):
-            self._start(InterfaceQuery(interface_ids=tuple(chunk)), chunk, lambda eni: eni.id)
+            self._start(chunk, _Form(lambda keys: InterfaceQuery(interface_ids=keys), lambda eni: eni.id))
 
-    def _start(
-        self,
-        query: InterfaceQuery,
-        askers: dict[str, asyncio.Future[Read[EniView]]],
-        key_of: Callable[[EniView], str],
-    ) -> None:
-        task = asyncio.get_running_loop().create_task(self._answer(query, askers, key_of))
+    def _start(self, askers: Askers, form: _Form) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(askers, form))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(
-        self,
-        query: InterfaceQuery,
-        askers: dict[str, asyncio.Future[Read[EniView]]],
-        key_of: Callable[[EniView], str],
-    ) -> None:
+    async def _answer(self, askers: Askers, form: _Form) -> None:
         try:
-            read = await self._read(query)
-        except EnitideError as error:
-            for future in askers.values():
-                if not future.done():
-                    future.set_exception(error)
-                    future.exception()  # an asker may be gone: that is no unretrieved exception
-            return
+            error = await self._ask_ec2(askers, form)
+            while error is not None and len(askers) > 1 and not isinstance(error, _ALL_ALIKE):
+                halves = _halves(askers)
+                errors = await asyncio.gather(*(self._ask_ec2(half, form) for half in halves))
+                failed = [(half, each) for half, each in zip(halves, errors, strict=True) if each is not None]
+                if len(failed) != 1:
+                    break
+                askers, error = failed[0]
         except asyncio.CancelledError:
             for future in askers.values():
                 future.cancel()
             raise
+        for future in askers.values():
+            if error is not None and not future.done():
+                future.set_exception(error)
+                future.exception()  # an asker may be gone: that is no unretrieved exception
+
+    async def _ask_ec2(self, askers: Askers, form: _Form) -> EnitideError | None:
+        """One call; its error, if it failed, is for the caller to pass on."""
+        try:
+            read = await self._read(form.query(tuple(askers)))
+        except EnitideError as error:
+            return error
         found: dict[str, list[EniView]] = {key: [] for key in askers}
         for eni in read.items:
-            if key_of(eni) in found:
-                found[key_of(eni)].append(eni)
+            if form.key(eni) in found:
+                found[form.key(eni)].append(eni)
         for key, future in askers.items():
             if not future.done():
                 future.set_result(Read(tuple(found[key]), read.asked_at))
+        return None
 
 
-def _chunks(
-    batch: dict[str, asyncio.Future[Read[EniView]]],
-) -> list[dict[str, asyncio.Future[Read[EniView]]]]:
+def _halves(askers: Askers) -> tuple[Askers, Askers]:
+    keys = list(askers)
+    middle = len(keys) // 2
+    return {k: askers[k] for k in keys[:middle]}, {k: askers[k] for k in keys[middle:]}
+
+
+def _chunks(batch: Askers) -> list[Askers]:
     keys = sorted(batch)
     return [{k: batch[k] for k in keys[i : i + MOST_VALUES]} for i in range(0, len(keys), MOST_VALUES)]
