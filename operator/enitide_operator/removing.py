@@ -125,7 +125,8 @@ class _Removal:
         eni = ctx.world.get(eni_id)
         if eni is not None:
             held = eni.beside_own
-            ctx.book.credit(eni.subnet_id, 1 + held, ctx.now())
+            singles = (eni.primary, *eni.addresses)
+            ctx.book.credit(eni.subnet_id, 1 + held, ctx.now(), singles=singles, prefixes=eni.prefixes)
             ctx.metrics.deleted(eni.subnet_id, held)
         ctx.world.deleted(eni_id, ctx.now())
         self._removal = replace(self._removal, empty=2)  # EC2's own word needs no reading

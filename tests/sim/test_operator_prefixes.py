@@ -211,3 +211,72 @@ def test_two_nodes_that_plan_in_the_same_moment_never_name_one_address_twice() -
         assert scene.calls("AssignPrivateIpAddresses") == 8
 
     run_virtual(scenario())
+
+
+async def fragmented(scene: Scene) -> None:
+    """A node whose 26 pods need the one prefix that is left and ten addresses by name, on its own ENI and a new one."""
+    await scene.install(prefixDelegation=True, pool=NO_BUFFER)
+    await scene.node("n")
+    scene.model.set_subnet_room(scene.subnet, 60, 1)
+    await scene.pods("n", 26)
+
+
+async def settled(scene: Scene) -> bool:
+    status = (await scene.eninode("n")).status
+    return status.capacity.provisioned >= 26 and not status.pending and held(scene)[1] == 1
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_crash_at_any_call_that_names_addresses_ends_in_a_sound_pool(number: int, moment: str) -> None:
+    async def scenario() -> None:
+        scene = Scene(subnet_cidr="10.0.0.0/24")
+        await fragmented(scene)
+        first = scene.operator("first", crash_at=(number, moment))
+        await asyncio.wait_for(first.crashed.wait(), 60)
+        await asyncio.sleep(5)
+        scene.operator("second")
+        await scene.until(lambda: settled(scene), "26 addresses", 90)
+        await asyncio.sleep(30)
+        await scene.check_sound()
+
+    run_virtual(scenario())
+
+
+@pytest.mark.parametrize("verb", ["CreateNetworkInterface", "AssignPrivateIpAddresses"])
+@pytest.mark.parametrize("effect", ["lost", "refuse-after"])
+def test_a_lost_answer_to_a_call_that_names_addresses_is_never_doubled(verb: str, effect: str) -> None:
+    async def scenario() -> None:
+        from enitide_lab.ec2model import Effect, Fault
+
+        scene = Scene(subnet_cidr="10.0.0.0/24")
+        await fragmented(scene)
+        scene.physics.add(Fault(verb, effect=Effect(effect), code="InternalError", http_status=500, times=1))
+        scene.operator()
+        await scene.until(lambda: settled(scene), "26 addresses", 120)
+        await asyncio.sleep(30)
+        await scene.check_sound()
+        assert await scene.provisioned("n") <= 27
+
+    run_virtual(scenario())
+
+
+def test_where_no_map_can_be_read_a_refusal_teaches_and_prefixes_are_tried_again_after_five_minutes() -> None:
+    async def scenario() -> None:
+        from enitide_lab.ec2model import Fault
+
+        scene = Scene(subnet_cidr="10.0.0.0/24")
+        scene.physics.add(Fault("GetSubnetCidrReservations", code="UnauthorizedOperation", http_status=403))
+        await started(scene, 4, room=(60, 0))
+        await filled(scene, 4)
+        await scene.pods("n", 2, prefix="more")
+        await filled(scene, 6)
+        assert held(scene) == (6, 0)
+        assert scene.calls("AssignPrivateIpAddresses", "InsufficientCidrBlocks") == 1
+        scene.model.set_subnet_room(scene.subnet, 60, 2)
+        await asyncio.sleep(300)
+        await scene.pods("n", 1, prefix="last")
+        await filled(scene, 22)
+        assert held(scene) == (6, 1)
+
+    run_virtual(scenario())
