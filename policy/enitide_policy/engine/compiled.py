@@ -7,12 +7,14 @@ from enum import IntEnum
 
 from enitide_policy.engine.cidrs import CidrSet
 from enitide_policy.engine.ports import named_parts, parts
-from enitide_policy.engine.selectorcache import Selection
+from enitide_policy.engine.selectorcache import Selection, identity_of
 from enitide_policy.labels import IdentityLabels, Ports
 from enitide_policy.mapstate import DIRECTION_SHIFT, Action, Direction
 from enitide_policy.model import L4, Tier
 
 Handle = Selection | CidrSet
+# Keys: one L4 part with many bases; a key is part + base.
+Block = tuple[int, Iterable[int]]
 Order = tuple[int, str, str, str, int, int]
 
 
@@ -39,7 +41,7 @@ class Compiled:
     none, so equal ones are one object (`PolicyStore` sees to that).
     """
 
-    __slots__ = ("action", "direction", "fixed", "handles", "names", "numeric", "order", "stage", "uses")
+    __slots__ = ("action", "allows_all", "direction", "fixed", "handles", "names", "numeric", "order", "stage", "uses")
 
     def __init__(
         self,
@@ -56,23 +58,27 @@ class Compiled:
         self.numeric = tuple(sorted({side | part for one in l4 if not one.name for part in parts(one)}))
         self.names = tuple(one for one in l4 if one.name)
         self.uses = 0
+        allows = self.stage is Stage.MIDDLE and self.action is Action.ALLOW
+        self.allows_all = allows and 0 in self.fixed and side in self.numeric
 
-    def keys(self, own: Ports, identities: dict[int, IdentityLabels]) -> Iterator[map[int] | list[int]]:
-        """All keys, in bunches. `own`: the named ports of the pod whose policy it is."""
-        bunches: list[Iterable[int]] = [self.fixed] if self.fixed else []
-        bunches += [handle.bases for handle in self.handles]
-        for part in self._parts(own):
-            for bases in bunches:
-                yield map(part.__add__, bases)
+    def blocks(self, own: Ports, identities: dict[int, IdentityLabels]) -> list[Block]:
+        """All keys. `own`: the named ports of the pod whose policy it is."""
+        bunches: list[Iterable[int]] = [handle.bases for handle in self.handles]
+        if self.fixed:
+            bunches.append(self.fixed)
+        found = [(part, bases) for part in self._parts(own) for bases in bunches]
         if self.names and self.direction is Direction.EGRESS:
-            yield from self._named(identities)
-
-    def keys_at(self, base: int, own: Ports, labels: IdentityLabels | None) -> list[int]:
-        """The keys of one peer that it matches. `labels`: of that peer, if it is an identity."""
-        found = [part + base for part in self._parts(own)]
-        if labels and self.direction is Direction.EGRESS:
-            found += [base + part for part in self._egress(labels)]
+            found += self._named(identities)
         return found
+
+    def blocks_at(self, base: int, own: Ports, labels: IdentityLabels | None) -> Iterator[Block]:
+        """The keys of one peer that it matches. `labels`: of that peer, if it is an identity."""
+        bases = (base,)
+        for part in self._parts(own):
+            yield part, bases
+        if labels and self.direction is Direction.EGRESS:
+            for part in self._egress(labels):
+                yield part, bases
 
     def _parts(self, own: Ports) -> tuple[int, ...]:
         if not self.names or self.direction is Direction.EGRESS:
@@ -83,8 +89,9 @@ class Compiled:
         side = Direction.EGRESS << DIRECTION_SHIFT
         return (side | part for one in self.names for part in named_parts(one, labels.ports))
 
-    def _named(self, identities: dict[int, IdentityLabels]) -> Iterator[list[int]]:
+    def _named(self, identities: dict[int, IdentityLabels]) -> Iterator[Block]:
         for handle in self.handles:
             if isinstance(handle, Selection):
-                for identity, base in zip(handle.snapshot(), sorted(handle.bases), strict=True):
-                    yield [base + part for part in self._egress(identities[identity])]
+                for base in handle.bases:
+                    for part in self._egress(identities[identity_of(base)]):
+                        yield part, (base,)

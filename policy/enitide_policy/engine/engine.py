@@ -146,9 +146,9 @@ class Engine:
         return found
 
     def rule_set_of(self, endpoint: str) -> RuleSet | None:
-        """The rule set of an endpoint as of the last commit; None while it is closed."""
+        """The rule set of an endpoint, to be asked right after a commit; None while it is closed."""
         state = self.placement.placed.get(self._endpoints.get(endpoint, 0))
-        return RuleSet(state.id, *state.content.isolated, dict(state.entries)) if state else None
+        return state.lend() if state else None
 
     # ---- identities
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from enitide_policy.engine.compiled import Compiled, Handle, Stage
+from enitide_policy.engine.compiled import Block, Compiled, Handle, Stage
 from enitide_policy.labels import IdentityLabels, Ports
 from enitide_policy.mapstate import (
     ADMIN_ACTION_SHIFT,
@@ -21,7 +21,7 @@ from enitide_policy.mapstate import (
 )
 
 Identities = dict[int, IdentityLabels]
-KeysOf = Callable[[Compiled], Iterable[Iterable[int]]]
+BlocksOf = Callable[[Compiled], Iterable[Block]]
 _TIERED = ~(MIDDLE_ALLOW | MIDDLE_DENY)
 _ANY = tuple(side << DIRECTION_SHIFT for side in Direction)
 
@@ -40,7 +40,19 @@ class RuleSetState:
     `own`: the named ports of the pods whose policy it is, as far as ingress rules name them.
     """
 
-    __slots__ = ("by_handle", "content", "entries", "flags", "id", "members", "open", "own", "precedence", "touched")
+    __slots__ = (
+        "_lent",
+        "by_handle",
+        "content",
+        "entries",
+        "flags",
+        "id",
+        "members",
+        "open",
+        "own",
+        "precedence",
+        "touched",
+    )
 
     def __init__(self, number: int) -> None:
         self.id = number
@@ -53,6 +65,7 @@ class RuleSetState:
         self.precedence: dict[Compiled, int] = {}
         self.by_handle: dict[Handle, list[Compiled]] = {}
         self.touched: dict[int, int] = {}
+        self._lent = False
 
     def attach(self, content: Content) -> None:
         """Use these rules from now on, and hear of changes of their peers."""
@@ -73,59 +86,60 @@ class RuleSetState:
 
     def distil(self, identities: Identities) -> dict[int, int]:
         """All entries, from nothing."""
-        self.open = [self._allows_all(side) for side in Direction]
-        whole = {_ANY[side] for side in Direction if self.open[side] and self.content.isolated[side]}
-        return self._merged(self.content.rules, lambda rule: rule.keys(self.own, identities), whole)
+        opening = {rule.direction for rule in self.content.rules if rule.allows_all}
+        self.open = [side in opening for side in Direction]  # one entry makes every other allow of its direction idle
+        entries = self._merged(self.content.rules, lambda rule: rule.blocks(self.own, identities))
+        for side in Direction:
+            if self.open[side] and self.content.isolated[side]:
+                entries[_ANY[side]] = entries.get(_ANY[side], 0) | MIDDLE_ALLOW
+        return entries
 
     def at(self, base: int, handles: Iterable[Handle], labels: IdentityLabels | None) -> dict[int, int]:
         """The entries of one peer that `handles` hold."""
         rules = dict.fromkeys(rule for handle in handles for rule in self.by_handle.get(handle, ()))
-        return self._merged(rules, lambda rule: (rule.keys_at(base, self.own, labels),), set())
+        return self._merged(rules, lambda rule: rule.blocks_at(base, self.own, labels))
 
-    def _allows_all(self, side: Direction) -> bool:
-        """One entry that allows everything makes every other allow of its direction idle."""
-        return any(
-            rule.stage is Stage.MIDDLE and rule.action is Action.ALLOW and rule.direction is side and _all_of(rule)
-            for rule in self.content.rules
-        )
-
-    def _merged(self, rules: Iterable[Compiled], keys_of: KeysOf, allow: set[int]) -> dict[int, int]:
-        deny: set[int] = set()
-        tiered = []
+    def _merged(self, rules: Iterable[Compiled], blocks_of: BlocksOf) -> dict[int, int]:
+        allow: list[Block] = []
+        deny: list[Block] = []
+        tiered: list[Compiled] = []
         for rule in rules:
             if rule.stage is not Stage.MIDDLE:
                 tiered.append(rule)
             elif rule.action is Action.DENY:
-                deny.update(*keys_of(rule))
+                deny += blocks_of(rule)
             elif self.content.isolated[rule.direction] and not self.open[rule.direction]:
-                allow.update(*keys_of(rule))
-        entries = dict.fromkeys(allow, MIDDLE_ALLOW)
-        for key in deny:
-            entries[key] = entries.get(key, 0) | MIDDLE_DENY
+                allow += blocks_of(rule)
+        entries = {part + base: MIDDLE_ALLOW for part, bases in allow for base in bases}
+        if deny:
+            for key in {part + base for part, bases in deny for base in bases}:
+                entries[key] = entries.get(key, 0) | MIDDLE_DENY
         if tiered:
-            self._add_tiered(entries, tiered, keys_of)
+            self._add_tiered(entries, tiered, blocks_of)
         return entries
 
-    def _add_tiered(self, entries: dict[int, int], rules: list[Compiled], keys_of: KeysOf) -> None:
+    def _add_tiered(self, entries: dict[int, int], rules: list[Compiled], blocks_of: BlocksOf) -> None:
+        """The strongest rule of each key and stage: written last, over the weaker."""
         rules.sort(key=self.precedence.__getitem__)
         for stage in (Stage.ADMIN, Stage.BASELINE):
             strongest: dict[int, int] = {}
             for rule in rules:
                 if rule.stage is stage:
                     value = _tiered_value(stage, rule.action, self.precedence[rule])
-                    for keys in keys_of(rule):
-                        strongest.update(dict.fromkeys(keys, value))
+                    strongest.update({part + base: value for part, bases in blocks_of(rule) for base in bases})
             for key, value in strongest.items():
                 entries[key] = entries.get(key, 0) | value
 
     def put(self, found: dict[int, int]) -> None:
         """Entries that came with a new peer."""
+        self._own_entries()
         for key, value in found.items():
             self.touched.setdefault(key, self.entries.get(key, 0))
             self.entries[key] = value
 
     def drop(self, keys: Iterable[int]) -> None:
         """Entries that went with a peer."""
+        self._own_entries()
         for key in keys:
             old = self.entries.pop(key, 0)
             if old:
@@ -145,14 +159,24 @@ class RuleSetState:
         for key, value in entries.items() ^ old.items():
             del value
             self.touched.setdefault(key, old.get(key, 0))
-        self.entries = entries
+        self.entries, self._lent = entries, False
         return True
 
     def rule_set(self) -> RuleSet:
-        """As handed out whole."""
+        """As handed out when it is new."""
         self.touched.clear()
         self.flags = self.content.isolated
-        return RuleSet(self.id, *self.flags, dict(self.entries))
+        return self.lend()
+
+    def lend(self) -> RuleSet:
+        """As it is."""
+        self._lent = True
+        return RuleSet(self.id, *self.flags, self.entries)
+
+    def _own_entries(self) -> None:
+        """What was handed out never changes: the first change after it is made on a copy."""
+        if self._lent:
+            self.entries, self._lent = dict(self.entries), False
 
     def delta(self) -> RuleSetDelta | None:
         """What changed since the last time, if anything; denies are put first and deleted last."""
@@ -168,10 +192,6 @@ class RuleSetState:
         if not changed and flags == self.flags:
             return None
         return RuleSetDelta(self.id, *self.flags, puts, tuple(gone))
-
-
-def _all_of(rule: Compiled) -> bool:
-    return 0 in rule.fixed and _ANY[rule.direction] in rule.numeric
 
 
 def _tiered_value(stage: Stage, action: Action, precedence: int) -> int:
