@@ -102,7 +102,10 @@ class CidrTable:
 
     def sweep(self) -> tuple[list[Network], list[tuple[CidrSet, int]]]:
         """Forget the ranges that nobody names: those that had been handed out, and what sets lost."""
-        gone, lost = [], []
+        gone: list[Network] = []
+        lost: list[tuple[CidrSet, int]] = []
+        if not self._idle:
+            return gone, lost
         for network in self._idle:
             number, prefix = self.numbers.pop(network), prefix_of(network)
             del self._numbered[prefix]

@@ -179,7 +179,7 @@ class Engine:
         if number in self.subjects.labels:
             self.subjects.remove(number)
         if local:
-            self.subjects.add(number, flat(self.labels[number]))
+            self.subjects.add(number, self.peers.labels[number])
         self._dirty[number] = None
 
     # ---- policies

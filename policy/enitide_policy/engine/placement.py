@@ -51,6 +51,8 @@ class Placement:
 
     def deltas(self) -> tuple[RuleSetDelta, ...]:
         """What changed in the sets that were there, since the last call."""
+        if not self.moved:
+            return ()
         moved = sorted((state for state in self.moved if state.members), key=lambda state: state.id)
         found = [delta for state in moved if (delta := state.delta())]
         self.moved = {state: None for state in self.moved if not state.members}
