@@ -54,7 +54,8 @@ def parse(obj: Mapping[str, Any], cluster: str = "default") -> Parsed:
     found: list[Problem] = []
     place = Place(ref, found=found, cluster=cluster)
     if obj.get("apiVersion") not in VERSIONS[ref.kind]:
-        message = f"{obj.get('apiVersion')!r} is not read: write {' or '.join(VERSIONS[ref.kind])}"
+        known = " or ".join(VERSIONS[ref.kind])
+        message = f"{obj.get('apiVersion')!r} is not known and was read as {known}: write that"
         place.at("apiVersion").note(Reason.POLICY_INVALID, message)
     if not ref.name:
         place.at("metadata").at("name").note(Reason.POLICY_INVALID, "write a name")

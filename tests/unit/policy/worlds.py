@@ -78,3 +78,49 @@ def _xyz():
 
 
 XYZ = _xyz()
+
+
+def houses():
+    """Four namespaces of two replicas each that serve TCP 80 and 8080, UDP 53 and 5353, SCTP 9003 and 9005."""
+    parts = [
+        f"apiVersion: v1\nkind: Node\nmetadata: {{name: n{i}, labels: {{role: {role}}}}}\n"
+        f"status: {{addresses: [{{type: InternalIP, address: 172.16.0.{i}}}]}}\n---\n"
+        for i, role in ((1, "edge"), (2, "inner"))
+    ]
+    for n, house in enumerate(("red", "green", "blue", "grey"), 1):
+        parts.append(
+            f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: house-{house}, labels: {{house: {house}}}}}\n---\n"
+        )
+        for replica in range(2):
+            parts.append(
+                _HOUSE.format(house=house, replica=replica, node=f"n{replica + 1}", address=f"10.1.{n}.{replica + 1}")
+            )
+    parts.append(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: forest-0, namespace: house-grey, labels: {house: forest}}\n"
+        "spec: {nodeName: n2, hostNetwork: true}\nstatus: {phase: Running, podIPs: [{ip: 172.16.0.2}]}\n---\n"
+    )
+    return "".join(parts)
+
+
+_HOUSE = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {house}-{replica}
+  namespace: house-{house}
+  labels: {{house: {house}, statefulset.kubernetes.io/pod-name: "{house}-{replica}"}}
+spec:
+  nodeName: {node}
+  containers:
+  - name: servers
+    ports:
+    - {{containerPort: 80, name: web}}
+    - {{containerPort: 8080, name: web-alt}}
+    - {{containerPort: 53, name: dns, protocol: UDP}}
+    - {{containerPort: 5353, name: dns-alt, protocol: UDP}}
+    - {{containerPort: 9003, name: diameter, protocol: SCTP}}
+    - {{containerPort: 9005, name: netperf, protocol: SCTP}}
+status: {{phase: Running, podIPs: [{{ip: {address}}}]}}
+---
+"""
+HOUSES = houses()
