@@ -174,6 +174,7 @@ EC2_CODES: dict[str, type[EC2Error]] = {
     "InvalidGroupId.Malformed": EC2GroupsMissing,
     "InvalidNetworkInterface.InUse": EC2InUse,
     "InvalidIPAddress.InUse": EC2InUse,
+    "IncorrectState": EC2InUse,
     "Resource.AlreadyAssociated": EC2InUse,
     "InvalidAllocationID.NotFound": EC2NotFound,
     "InternalError": EC2Ambiguous,

@@ -202,10 +202,20 @@ def note_refusal(ctx: Context, state: NodeState, action: Action, error: EC2Error
         if type(error) is EC2NotFound:
             ctx.book.refused(subnet_id, ctx.now(), prefixes=False)
         ctx.discovery.starving(state.resource.spec.instance.vpc_id, whole=True)
-    if isinstance(error, EC2SubnetExhausted | EC2NoWholePrefix) and subnet_id:
-        vpc_id = ctx.book.refused(subnet_id, ctx.now(), prefixes=isinstance(error, EC2NoWholePrefix))
+    no_prefix = isinstance(error, EC2NoWholePrefix) or _may_mean_no_prefix(action, error)
+    if (isinstance(error, EC2SubnetExhausted) or no_prefix) and subnet_id:
+        vpc_id = ctx.book.refused(subnet_id, ctx.now(), prefixes=no_prefix)
         ctx.discovery.refused(vpc_id)
         ctx.maps.refused(subnet_id)
     if error.retry is Retry.AFTER_REREAD or isinstance(error, EC2NotFound | EC2InstanceMissing):
         # what we believed is wrong: read it, but not so early that EC2 may still show what we did ourselves before
         state.read_after = max(ctx.now(), ctx.world.settled_at(state.instance_id))
+
+
+def _may_mean_no_prefix(action: Action, error: EC2Error) -> bool:
+    """EC2 also answers a request for /28s that the subnet does not have with InvalidParameterValue, by its text alone.
+
+    Taken for that: single addresses meanwhile, and the subnet's map is read, which tells.
+    """
+    prefixes = isinstance(action, AssignPrefixes) or (isinstance(action, CreateInterface) and action.prefixes > 0)
+    return prefixes and error.code == "InvalidParameterValue"
