@@ -312,7 +312,12 @@ class Actor:
         return Plan(wait=Reason.FILLING, message=f"{instance.vpc_id} is being read")
 
     def _mismatch(self) -> str:
-        return mismatch(self._ctx.nodes.get(self.state.name), self.state.instance_id)
+        ctx, name = self._ctx, self.state.name
+        why = mismatch(ctx.nodes.get(name), self.state.instance_id)
+        rivals = ctx.claims.rivals(name)
+        if why or not rivals:
+            return why
+        return f"{self.state.instance_id} is also claimed by {', '.join(rivals)}: neither is acted on"
 
     def _quiet(self, view: Outlook) -> bool:
         """Whether only the first readings are awaited, and not for long yet."""

@@ -13,6 +13,7 @@ from enitide_kube.events import EventRecorder
 from enitide_kube.objects import Node
 from enitide_kube.port import KubePort
 from enitide_operator.book import Book
+from enitide_operator.claims import Claims
 from enitide_operator.classes import ClassBook
 from enitide_operator.discovery import Discovery
 from enitide_operator.ec2.gateway import Gateway
@@ -57,6 +58,7 @@ class Context:
     now: Callable[[], float]
     rng: Random
     began_at: float
+    claims: Claims
 
     def labels(self, node: str) -> Mapping[str, str]:
         """Labels of the Node, by which classes select; none while there is no such Node."""

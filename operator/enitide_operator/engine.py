@@ -22,6 +22,7 @@ from enitide_kube.objects import HasMeta, Node, decode_node
 from enitide_kube.port import ENICLASS, ENINODE, LEASE, NODE, POD, Kind, KubePort
 from enitide_kube.reflector import OnChange, Reflector
 from enitide_operator.book import Book
+from enitide_operator.claims import Claims
 from enitide_operator.class_status import ClassReporter, ClassView
 from enitide_operator.classes import ClassBook
 from enitide_operator.conditions import CLASS, SWEEP, OperatorConditions
@@ -263,6 +264,7 @@ class Engine:
             now=self._now,
             rng=self._rng,
             began_at=self._now(),
+            claims=Claims(self._on_claim),
         )
 
     def _reflector(self, kind: Kind, decoder: Callable[[bytes], T], on_change: OnChange[T]) -> Reflector[T]:
@@ -309,6 +311,10 @@ class Engine:
             return
         sentence = "there is no ENIClass named default: nodes that no other class selects go by the built-in defaults"
         self._conditions.tell(CLASS, Reason.CLASS_MISSING, sentence, ok=False)
+
+    def _on_claim(self, node: str) -> None:
+        if self._fleet is not None:
+            self._fleet.wake(node)
 
     def _on_vpc(self, vpc_id: str) -> None:
         if self._fleet is not None:

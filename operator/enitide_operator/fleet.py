@@ -18,6 +18,7 @@ from enitide_kube.objects import Node, instance_of
 from enitide_operator.actor import Actor
 from enitide_operator.conditions import OperatorConditions
 from enitide_operator.context import Context
+from enitide_operator.decision import mismatch
 from enitide_operator.fleet_state import fleet_state
 from enitide_operator.gauges import FleetState
 from enitide_operator.leftovers import Leftovers
@@ -82,6 +83,7 @@ class Fleet:
             self._add(new)
         else:
             actor.offer(new)
+            self._claim(name)
 
     def on_node(self, name: str, old: Node | None, new: Node | None) -> None:
         """A reflector's callback. Only what decisions rest on wakes the actor: kubelets write Nodes all the time."""
@@ -91,7 +93,20 @@ class Fleet:
         elif actor is not None:
             self._leftovers.orphaned(name)
         if actor is not None and _essence(old) != _essence(new):
+            self._claim(name)
             actor.wake()
+
+    def wake(self, name: str) -> None:
+        """Something else has changed for this node."""
+        actor = self._actors.get(name)
+        if actor is not None:
+            actor.wake()
+
+    def _claim(self, name: str) -> None:
+        """Which instance the node says is its own: believed where Node and ENINode agree."""
+        instance_id = self._actors[name].state.instance_id
+        agreed = not mismatch(self._ctx.nodes.get(name), instance_id)
+        self._ctx.claims.update(name, instance_id if agreed else "")
 
     def on_pods(self, name: str) -> None:
         """The number of pods bound to the node has changed."""
@@ -175,6 +190,7 @@ class Fleet:
         actor = Actor(self._ctx, resource)
         self._actors[name] = actor
         self._runs[name] = self._ctx.actors.spawn(actor.run(), name=f"{name}: actor")
+        self._claim(name)
         if name not in self._ctx.nodes:
             self._leftovers.orphaned(name)
 
@@ -196,6 +212,7 @@ class Fleet:
 
     def _remove(self, name: str) -> None:
         self._leftovers.adopted(name)
+        self._ctx.claims.update(name, "")
         actor = self._actors.pop(name, None)
         run = self._runs.pop(name, None)
         if actor is None or run is None:
