@@ -24,7 +24,7 @@ async def _says(scene: Scene, node: str, reason: str) -> bool:
 
 def _touched(scene: Scene, since: int) -> list[str]:
     """Mutating calls that were sent since then."""
-    return [call.verb for call in list(scene.physics.calls)[since:] if not call.verb.startswith("Describe")]
+    return [call.verb for call in list(scene.physics.calls)[since:] if not call.verb.startswith(("Describe", "Get"))]
 
 
 def test_for_an_instance_that_vanished_nothing_is_ordered_and_the_reason_is_told() -> None:
