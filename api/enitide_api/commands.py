@@ -29,6 +29,12 @@ COMMANDS: tuple[Command, ...] = (
     Command("plan", "enitide_operator.cli.plan:main", "What the operator would do next, and what it costs.", "Look"),
     Command("frag", "enitide_operator.cli.frag:main", "Subnets' /28s: whole, broken, whose; a picture of one.", "Look"),
     Command("forecast", "enitide_operator.cli.forecast:main", "When subnets and the cluster run full.", "Look"),
+    Command(
+        "preflight",
+        "enitide_operator.cli.preflight:main",
+        "Is everything there: IAM, subnets, CRDs, rights.",
+        "Look",
+    ),
     Command("gc", "enitide_operator.cli.gc:main", "Leaked ENIs: show them (--dry-run), or delete them once.", "Act"),
     Command("monitor", "enitide_enidp.cli.monitor:main", "Follow what this node's datapath drops, and why.", "Look"),
     Command("bpf", "enitide_enidp.cli.bpf:main", "This node's eBPF maps and programs (map, prog).", "Look"),

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from enitide_lab.realkube.build import HELM, built
+from enitide_operator.cli.rights import RIGHTS, TAINTING
 
 pytestmark = pytest.mark.unit
 
@@ -102,6 +103,22 @@ def test_only_the_operator_writes_status_and_only_agents_write_spec():
     ):
         assert writers.pop(resource) == {"enitide-operator"}
     assert writers in ({}, {"eniclasses": {"enitide-operator"}})
+
+
+def test_the_rights_that_preflight_asks_for_are_those_that_the_chart_grants():
+    def granted(*values):
+        found = set()
+        for owner, rule in rules(rendered("default", *values)):
+            if owner["metadata"]["name"] == "enitide-operator":
+                found |= {(g, r, v) for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+        return found
+
+    asked = {(each.group, each.resource, verb) for each in RIGHTS for verb in each.verbs}
+    assert asked <= granted()
+    ours = {("", "nodes"), ("", "pods"), *((each.group, each.resource) for each in RIGHTS)}
+    assert {each for each in granted() if each[:2] in ours} <= asked
+    (tainting,) = [("", "nodes", verb) for verb in TAINTING.verbs]
+    assert tainting in granted("--set", "settings.operator.taint_nodes=true")
 
 
 def test_only_the_setting_gives_the_right_to_taint_nodes():

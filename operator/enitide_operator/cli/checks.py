@@ -13,7 +13,7 @@ from typing import Any
 from enitide_api.resources import VERSION, ENIClass, ENIClassSpec, InstanceFacts
 from enitide_ipam.groups import choose as choose_groups
 from enitide_ipam.limits import limits_for
-from enitide_ipam.model import EniView, GroupView, SubnetView
+from enitide_ipam.model import Attachment, EniView, GroupView, SubnetView
 from enitide_ipam.subnets import choose, eligible
 from enitide_operator.classes import problem_of
 from enitide_operator.ec2.permissions import Permission
@@ -94,7 +94,7 @@ def group_checks(machines: Sequence[Machine], groups: Sequence[GroupView]) -> li
     """For each class: do its security groups exist in the nodes' VPC."""
     checks = []
     for (vpc, name), machine in sorted({(each.facts.vpc_id, each.class_name): each for each in machines}.items()):
-        first = EniView(id="eni", groups=machine.groups)
+        first = EniView(id="eni", groups=machine.groups, attachment=Attachment.ATTACHED)
         chosen = choose_groups(groups, vpc, machine.class_.interfaces.security_group_selector, (first,))
         what = f"class {name}, {vpc}"
         if chosen.reason is not None:

@@ -1,9 +1,9 @@
 """May these credentials do what the operator does? By EC2's own dry runs, else by IAM's policy simulation.
 
-A dry run asks for everything and does nothing: `DryRunOperation` is a yes, `UnauthorizedOperation` a no, any other answer
-says nothing of rights. Assigning and unassigning addresses know no dry run, and some verbs need an ENI of this cluster
-to be asked about; there the caller's policies are simulated, where IAM allows that. What neither can tell is not
-checked, and said so: it is no yes.
+A dry run asks for everything and does nothing: `DryRunOperation` is a yes, `UnauthorizedOperation` a no, and any other
+answer says nothing of rights. Assigning and unassigning addresses know no dry run, and some verbs need an ENI of this
+cluster to be asked about; there the caller's policies are simulated, where IAM allows that. What neither can tell is
+not checked, and said so: it is no yes.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ def permissions(ec2: Any, iam: Any, caller: Caller, region: str, target: Target)
     found: list[Permission] = []
     open_questions: dict[str, str] = {}
     for verb in (*READS, *ADDRESSES, *_OTHERS):
-        allowed, how = _ask(dry[verb]) if verb in dry else (None, _missing(verb, target))
+        allowed, how = _ask(dry[verb], reads=verb in READS) if verb in dry else (None, _missing(verb, target))
         if allowed is None:
             open_questions[verb] = how
         else:
-            found.append(Permission(verb, allowed, "dry run"))
+            found.append(Permission(verb, allowed, how))
     return tuple(sorted((*found, *_simulated(iam, caller, region, target, open_questions)), key=lambda each: each.verb))
 
 
@@ -130,7 +130,7 @@ def _dry_runs(ec2: Any, target: Target) -> dict[str, Callable[[], Any]]:
     return calls
 
 
-def _ask(call: Callable[[], Any]) -> tuple[bool | None, str]:
+def _ask(call: Callable[[], Any], *, reads: bool) -> tuple[bool | None, str]:
     try:
         call()
     except ClientError as error:
@@ -142,7 +142,9 @@ def _ask(call: Callable[[], Any]) -> tuple[bool | None, str]:
         return None, f"the dry run was answered with {code}, which says nothing of rights"
     except BotoCoreError as error:
         return None, f"the dry run was not answered: {error}"
-    return None, "the dry run was taken for a real call by this endpoint"
+    if reads:
+        return True, "the endpoint knows no dry run and answered the read"
+    return None, "the endpoint took the dry run for a real call"
 
 
 def _simulated(
