@@ -5,7 +5,7 @@
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
-#include "include/admit.h"
+#include "include/established.h"
 #include "include/forward.h"
 #include "include/host.h"
 #include "include/maps.h"
@@ -20,26 +20,25 @@ static __always_inline int to_next(struct __sk_buff *skb, __u32 hook)
 /* To or from the node itself, where policy holds for it. */
 static __always_inline bool host_may(struct __sk_buff *skb, struct packet *packet, __u32 hook)
 {
-	struct ends ends = {{NO_PLACE, 0}, {NO_PLACE, 0}, hook, 0};
+	struct end sender = {NO_PLACE, 0}, receiver = {NO_PLACE, 0};
 
 	if (!(node_config.flags & CONFIG_POLICY) || is_for_stack(&packet->source) ||
 	    is_for_stack(&packet->destination))
 		return true;
 	if (hook == HOOK_FROM_WIRE)
-		host_end(&ends.receiver, &packet->destination);
+		host_end(&receiver, &packet->destination);
 	else
-		host_end(&ends.sender, &packet->source);
-	if (ends.receiver.place == NO_PLACE && ends.sender.place == NO_PLACE)
+		host_end(&sender, &packet->source);
+	if (receiver.place == NO_PLACE && sender.place == NO_PLACE)
 		return true;
-	if (hook == HOOK_FROM_WIRE)
-		ends.ifindex = skb->ifindex;
-	return admit(skb, packet, &ends);
+	return may_pass(skb, packet, sender, receiver, hook, hook == HOOK_FROM_WIRE ? skb->ifindex : 0);
 }
 
 SEC("tc")
 int from_wire(struct __sk_buff *skb)
 {
-	struct ends ends = {{NO_PLACE, 0}, {NO_PLACE, 0}, HOOK_FROM_WIRE, skb->ifindex};
+	const struct end nobody = {NO_PLACE, 0};
+	struct end receiver;
 	struct packet packet = {};
 	struct local_pod *pod;
 	int action;
@@ -52,9 +51,9 @@ int from_wire(struct __sk_buff *skb)
 	if (!may_bypass_stack(skb, &packet) || !fits(skb, pod->ifindex))
 		return to_next(skb, HOOK_FROM_WIRE); /* the pod is asked when the stack gives it the packet */
 	if (node_config.flags & CONFIG_POLICY) {
-		ends.receiver.place = pod->policy;
-		ends.receiver.endpoint_id = pod->endpoint_id;
-		if (!admit(skb, &packet, &ends))
+		receiver.place = pod->policy;
+		receiver.endpoint_id = pod->endpoint_id;
+		if (!may_pass(skb, &packet, nobody, receiver, HOOK_FROM_WIRE, skb->ifindex))
 			return TC_ACT_SHOT;
 	}
 	action = deliver(skb, &packet, pod);

@@ -5,7 +5,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
-#include "include/admit.h"
+#include "include/established.h"
 #include "include/forward.h"
 #include "include/host.h"
 #include "include/maps.h"
@@ -42,19 +42,24 @@ static __always_inline bool is_to_itself(const struct packet *packet)
 }
 
 static __always_inline bool may_leave(struct __sk_buff *skb, struct packet *packet,
-				      const struct endpoint *endpoint, const struct local_pod *pod)
+				      const struct endpoint *endpoint, const struct local_pod *pod,
+				      __u32 path)
 {
-	struct ends ends = {{endpoint->policy, endpoint->id}, {NO_PLACE, 0}, HOOK_FROM_POD, 0};
+	const struct end sender = {endpoint->policy, endpoint->id};
+	struct end receiver = {NO_PLACE, 0};
 
-	if (!(node_config.flags & CONFIG_POLICY) || is_to_itself(packet) || is_discovery(skb, packet))
+	if (!(node_config.flags & CONFIG_POLICY))
 		return true;
 	if (pod) {
-		ends.receiver.place = pod->policy;
-		ends.receiver.endpoint_id = pod->endpoint_id;
-	} else {
-		host_end(&ends.receiver, &packet->destination);
+		receiver.place = pod->policy;
+		receiver.endpoint_id = pod->endpoint_id;
+	} else if (path == PATH_STACK) {
+		host_end(&receiver, &packet->destination);
 	}
-	return admit(skb, packet, &ends);
+	if (is_established(skb, packet, sender.place, receiver.place) || is_to_itself(packet) ||
+	    is_discovery(skb, packet))
+		return true;
+	return ask_both(skb, packet, sender, receiver, HOOK_FROM_POD, 0);
 }
 
 static __always_inline int forward(struct __sk_buff *skb, struct packet *packet, struct endpoint *endpoint)
@@ -63,7 +68,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *packet,
 	__u32 path = choose_path(skb, packet, endpoint, &pod);
 	int action = TC_ACT_OK;
 
-	if (!may_leave(skb, packet, endpoint, pod))
+	if (!may_leave(skb, packet, endpoint, pod, path))
 		return TC_ACT_SHOT;
 	if (pod)
 		action = deliver(skb, packet, pod);
@@ -102,16 +107,17 @@ int from_pod(struct __sk_buff *skb)
 static __always_inline bool may_enter(struct __sk_buff *skb, struct packet *packet,
 				      const struct endpoint *endpoint)
 {
-	struct ends ends = {
-		{NO_PLACE, 0}, {endpoint->policy, endpoint->id}, HOOK_TO_POD, skb->ingress_ifindex};
+	const struct end receiver = {endpoint->policy, endpoint->id};
+	struct end sender = {NO_PLACE, 0};
 
-	if (!(node_config.flags & CONFIG_POLICY) || is_discovery(skb, packet))
-		return true;
-	if (is_to_itself(packet) && skb->ingress_ifindex == skb->ifindex)
+	if (!(node_config.flags & CONFIG_POLICY))
 		return true;
 	if (!skb->ingress_ifindex)
-		host_end(&ends.sender, &packet->source);
-	return admit(skb, packet, &ends);
+		host_end(&sender, &packet->source);
+	if (is_established(skb, packet, sender.place, receiver.place) || is_discovery(skb, packet) ||
+	    (is_to_itself(packet) && skb->ingress_ifindex == skb->ifindex))
+		return true;
+	return ask_both(skb, packet, sender, receiver, HOOK_TO_POD, skb->ingress_ifindex);
 }
 
 /* What the stack sends to a pod. (Redirected packets skip this hook; their destination was looked up.) */

@@ -27,24 +27,6 @@ struct ends {
 	__u32 ifindex;
 };
 
-/* A packet on its way through `admit`, and the end that is being asked. */
-struct passage {
-	struct flow flow;
-	__u64 verdicts[2];
-	__u64 stamp; /* of what holds now; 0: no rule set can be asked, and `reason` says why */
-	struct policy policy;
-	__u32 reason;
-	__u32 initiator; /* its identity */
-	__u32 now;
-	__u32 ifindex; /* where it came into this node; 0: it began here */
-	__u16 port; /* that policies speak of: the responder's; ICMP: type << 8 | code */
-	__u8 forward;
-	__u8 from_host;
-	__u8 asked; /* a rule set was asked: the verdicts are to be kept */
-	__u8 source; /* the other end, of which the policy speaks, is the packet's source */
-	__u16 pad;
-};
-
 static __always_inline int reason_of(int outcome)
 {
 	switch (outcome) {
@@ -242,20 +224,23 @@ static __always_inline int pass_end(struct __sk_buff *skb, const struct packet *
 VERIFIED_ONCE int admit(struct __sk_buff *skb, struct packet *packet, const struct ends *ends)
 {
 	struct connection *connection = NULL, *old = NULL;
-	struct passage passage = {};
+	struct workspace *work = workspace();
 	struct dry_run *dry = dry_run_of(skb);
+	struct passage *passage;
 	__u32 blind, reason = 0;
 
-	if (!packet || !ends)
+	if (!packet || !ends || !work)
 		return 0;
-	passage.now = clock_units();
-	passage.ifindex = ends->ifindex;
-	passage.forward = true;
-	passage.from_host = ends->hook == HOOK_TO_POD && !skb->ingress_ifindex;
-	blind = read_flow(skb, packet, &passage.flow, passage.now, ends->hook == HOOK_FROM_POD);
-	if (!blind && passage.flow.kind != FLOW_SINGLE)
-		connection = bpf_map_lookup_elem(&connections, &passage.flow.key);
-	if (connection && (connection->expires <= passage.now || begins_anew(connection, &passage.flow))) {
+	passage = &work->passage;
+	__builtin_memset(passage, 0, sizeof(*passage));
+	passage->now = clock_units();
+	passage->ifindex = ends->ifindex;
+	passage->forward = true;
+	passage->from_host = ends->hook == HOOK_TO_POD && !skb->ingress_ifindex;
+	blind = read_flow(skb, packet, &passage->flow, passage->now, ends->hook == HOOK_FROM_POD);
+	if (!blind && passage->flow.kind != FLOW_SINGLE)
+		connection = bpf_map_lookup_elem(&connections, &passage->flow.key);
+	if (connection && (connection->expires <= passage->now || begins_anew(connection, &passage->flow))) {
 		old = connection;
 		connection = NULL;
 	}
@@ -265,31 +250,31 @@ VERIFIED_ONCE int admit(struct __sk_buff *skb, struct packet *packet, const stru
 		     NULL);
 		return 0; /* the node's own address from outside */
 	}
-	orient(&passage, packet, connection);
+	orient(passage, packet, connection);
 	if (dry) {
-		dry->key = passage.flow.key;
+		dry->key = passage->flow.key;
 		if (connection)
 			dry->connection = *connection;
 	}
-	reason = pass_end(skb, packet, &passage, &ends->sender, blind, ends->hook);
+	reason = pass_end(skb, packet, passage, &ends->sender, blind, ends->hook);
 	if (!reason) {
-		passage.source = true;
-		reason = pass_end(skb, packet, &passage, &ends->receiver, blind, ends->hook);
+		passage->source = true;
+		reason = pass_end(skb, packet, passage, &ends->receiver, blind, ends->hook);
 	}
-	if (connection && passage.asked && !dry) {
-		connection->verdicts[0] = passage.verdicts[0];
-		connection->verdicts[1] = passage.verdicts[1];
+	if (connection && passage->asked && !dry) {
+		connection->verdicts[0] = passage->verdicts[0];
+		connection->verdicts[1] = passage->verdicts[1];
 	}
 	if (reason || blind || dry)
 		return !reason;
 	if (connection) {
-		if (passage.flow.kind != FLOW_RELATED)
-			touch(connection, &passage.flow, passage.forward, passage.now);
-	} else if (passage.flow.kind == FLOW_TRACKED && begin(&passage, old)) {
+		if (passage->flow.kind != FLOW_RELATED)
+			touch(connection, &passage->flow, passage->forward, passage->now);
+	} else if (passage->flow.kind == FLOW_TRACKED && begin(passage, old)) {
 		drop(skb, packet, 0, REASON_HOOK(DROP_CONNECTION_FAILED, ends->hook), NULL);
 		return 0;
 	}
 	if (packet->flags & PACKET_FIRST)
-		remember_fragment(packet, &passage.flow.transport, passage.now);
+		remember_fragment(packet, &passage->flow.transport, passage->now);
 	return 1;
 }

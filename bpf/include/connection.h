@@ -48,12 +48,12 @@ static __always_inline __u8 next_tcp(__u8 tcp, __u8 flags, bool forward)
 static __always_inline __u32 life(__u8 protocol, __u8 tcp)
 {
 	if (protocol != PROTOCOL_TCP)
-		return LIFE_OTHER;
+		return node_config.life_other;
 	if (is_closing(tcp))
-		return LIFE_TCP_CLOSING;
+		return node_config.life_tcp_closing;
 	if (tcp & TCP_SEEN_DATA && tcp & TCP_SEEN_REPLY)
-		return LIFE_TCP;
-	return LIFE_TCP_OPENING;
+		return node_config.life_tcp;
+	return node_config.life_tcp_opening;
 }
 
 /* A packet of a live connection was let through. At most one write to its memory in a unit of time, unless

@@ -21,14 +21,6 @@
 #define TCP_FLAG_RST 0x04
 #define TCP_FLAG_ACK 0x10
 
-struct flow {
-	struct connection_key key;
-	struct transport transport;
-	__u8 flipped; /* the packet's source is the key's high side */
-	__u8 kind;
-	__u16 pad;
-};
-
 static __always_inline bool is_icmp(__u8 family, __u8 protocol)
 {
 	return protocol == (family == FAMILY_IPV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6);

@@ -7,21 +7,15 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#include "config.h"
 #include "maps.h"
 #include "parse.h"
+#include "workspace.h"
 
-/* ICMP: type << 8 | code, and the identifier. Protocols without ports: zeros. */
-struct transport {
-	__u16 source;
-	__u16 destination;
-	__u8 tcp; /* TCP's flags; 0 in a later fragment */
-	__u8 pad[3];
-};
-
-/* The kernel's coarse monotonic clock in CLOCK_UNITS. */
+/* Now, in units of 256 ticks. */
 static __always_inline __u32 clock_units(void)
 {
-	return bpf_ktime_get_coarse_ns() >> CLOCK_SHIFT;
+	return bpf_jiffies64() >> TICKS_SHIFT;
 }
 
 /* `quoted`: inside an ICMP error, where 8 bytes must do. Returns 0 or a drop reason. */
@@ -105,7 +99,7 @@ VERIFIED_ONCE int remember_fragment(const struct packet *packet, const struct tr
 	value.source_port = transport->source;
 	value.destination_port = transport->destination;
 	value.protocol = packet->protocol;
-	value.expires = now + LIFE_FRAGMENT;
+	value.expires = now + node_config.life_fragment;
 	if (known && known->expires == value.expires && known->source_port == value.source_port &&
 	    known->destination_port == value.destination_port && known->protocol == value.protocol)
 		return 0;

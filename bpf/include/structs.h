@@ -14,10 +14,21 @@
 struct node_config {
 	__u32 flags;
 	__u32 event_rate; /* drop events per second for each reason and CPU */
+	/* How long connections and fragments live without a packet, in units of 256 ticks. */
+	__u32 life_tcp;
+	__u32 life_tcp_opening; /* until both sides have been seen, and one segment without SYN */
+	__u32 life_tcp_closing; /* after two FINs or a reset */
+	__u32 life_other;
+	__u32 life_fragment;
 };
-LAYOUT_SIZE(node_config, 8);
+LAYOUT_SIZE(node_config, 28);
 LAYOUT(node_config, flags, 0);
 LAYOUT(node_config, event_rate, 4);
+LAYOUT(node_config, life_tcp, 8);
+LAYOUT(node_config, life_tcp_opening, 12);
+LAYOUT(node_config, life_tcp_closing, 16);
+LAYOUT(node_config, life_other, 20);
+LAYOUT(node_config, life_fragment, 24);
 
 /* Key: an address with its family, so that ::ffff:a.b.c.d can never stand for a.b.c.d. */
 struct address {
@@ -256,7 +267,7 @@ LAYOUT(connection_key, pad, 39);
  * generation << 32 | epoch << 16 | rule set << 3 | outcome. Any difference to what holds now: ask again. */
 struct connection {
 	__u64 verdicts[2]; /* by direction: EGRESS of the initiator, INGRESS of the responder */
-	__u32 expires; /* clock units; from then on the entry is as good as absent */
+	__u32 expires; /* units of 256 ticks; from then on the entry is as good as absent */
 	__u32 identity; /* the initiator's, when it began; 0: not known to this node's policy */
 	__u32 ingress_ifindex; /* the device it came in by; 0: from this node */
 	__u8 flags;

@@ -9,6 +9,41 @@
 #include "parse.h"
 #include "structs.h"
 
+/* ICMP: type << 8 | code, and the identifier. Protocols without ports: zeros. */
+struct transport {
+	__u16 source;
+	__u16 destination;
+	__u8 tcp; /* TCP's flags; 0 in a later fragment */
+	__u8 pad[3];
+};
+
+/* The part of a connection that a packet is: its key, which side its source is, and what kind of part. */
+struct flow {
+	struct connection_key key;
+	struct transport transport;
+	__u8 flipped; /* the packet's source is the key's high side */
+	__u8 kind;
+	__u16 pad;
+};
+
+/* A packet on its way through `admit`, and the end that is being asked. */
+struct passage {
+	struct flow flow;
+	__u64 verdicts[2];
+	__u64 stamp; /* of what holds now; 0: no rule set can be asked, and `reason` says why */
+	struct policy policy;
+	__u32 reason;
+	__u32 initiator; /* its identity */
+	__u32 now;
+	__u32 ifindex; /* where it came into this node; 0: it began here */
+	__u16 port; /* that policies speak of: the responder's; ICMP: type << 8 | code */
+	__u8 forward;
+	__u8 from_host;
+	__u8 asked; /* a rule set was asked: the verdicts are to be kept */
+	__u8 source; /* the other end, of which the policy speaks, is the packet's source */
+	__u16 pad;
+};
+
 /* The first fields are asked, the rest is answered. */
 struct query {
 	struct address peer;
@@ -36,6 +71,7 @@ struct fold {
 
 /* Too big for the stack; used within one run only. */
 struct workspace {
+	struct passage passage;
 	struct packet quoted;
 	struct query query;
 	struct fold fold;

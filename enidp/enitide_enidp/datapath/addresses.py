@@ -18,26 +18,25 @@ MAX_IDENTITIES, MAX_CIDRS = 524_288, 131_072
 
 
 class Epochs:
-    """How often what an address means has changed, by a hash over the address."""
+    """How often what an address means has changed, by a hash over the address.
+
+    Read before each write: whoever flushes records by hand counts up too.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        found = syscalls.dump(fd, 4, 4, pc.EPOCHS)
-        self._now = {codec.U32.unpack(key)[0]: codec.U32.unpack(value)[0] for key, value in found}
 
     def bump(self, addresses: Iterable[codec.Address]) -> None:
         """Count up where these addresses count."""
-        self._bump({pc.epoch_place(address) for address in addresses})
+        keys = [codec.U32.pack(place) for place in {pc.epoch_place(address) for address in addresses}]
+        self._write((key, syscalls.lookup(self._fd, key, 4) or bytes(4)) for key in keys)
 
     def bump_all(self) -> None:
-        self._bump(self._now)
+        self._write(syscalls.dump(self._fd, 4, 4, pc.EPOCHS))
 
-    def _bump(self, places: Iterable[int]) -> None:
-        changed = []
-        for place in places:
-            self._now[place] = (self._now.get(place, 0) + 1) & 0xFFFF_FFFF
-            changed.append((codec.U32.pack(place), codec.U32.pack(self._now[place])))
-        syscalls.update_batch(self._fd, changed)
+    def _write(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        up = [(key, codec.U32.pack((codec.U32.unpack(value)[0] + 1) & 0xFFFF_FFFF)) for key, value in entries]
+        syscalls.update_batch(self._fd, up)
 
 
 class Addresses:
@@ -79,8 +78,7 @@ class Addresses:
 
     def sync(self, wanted: Mapping[codec.Address, int]) -> int:
         """Make the exact tier these records, by difference, additions first; returns how many changed."""
-        found = syscalls.dump(self._identities, codec.ADDRESS.codec.size, 4, MAX_IDENTITIES)
-        present = {codec.decode_address(key): codec.U32.unpack(value)[0] for key, value in found}
+        present = self.all()
         changed = {address: number for address, number in wanted.items() if present.get(address) != number}
         self.put(changed)
         gone = [address for address in present if address not in wanted]
@@ -91,6 +89,15 @@ class Addresses:
         """The exact record of an address."""
         value = syscalls.lookup(self._identities, codec.encode_address(address), 4)
         return None if value is None else int(codec.U32.unpack(value)[0])
+
+    def all(self) -> dict[codec.Address, int]:
+        """Every exact record."""
+        found = syscalls.dump(self._identities, codec.ADDRESS.codec.size, 4, MAX_IDENTITIES)
+        return {codec.decode_address(key): codec.U32.unpack(value)[0] for key, value in found}
+
+    def cidrs(self) -> dict[Network, tuple[int, int]]:
+        """Every CIDR in the kernel: its identity, and that of an address there without a record."""
+        return dict(self._written)
 
     # --- CIDRs -----------------------------------------------------------------------------------------------------
 

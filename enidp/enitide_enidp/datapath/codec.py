@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 
+from enitide_enidp.datapath import clock
 from enitide_enidp.datapath.types import ENI_MARK_SHIFT, Endpoint, Eni, LocalPod, NodeConfig, Routing, eni_mark
 
 SCHEMA = 2
@@ -47,7 +48,18 @@ class Layout:
         return {name: (start, end - start) for (name, _), (start, end) in zip(self.fields, pairwise(ends), strict=True)}
 
 
-NODE_CONFIG = Layout("node_config", (("flags", "I"), ("event_rate", "I")))
+NODE_CONFIG = Layout(
+    "node_config",
+    (
+        ("flags", "I"),
+        ("event_rate", "I"),
+        ("life_tcp", "I"),
+        ("life_tcp_opening", "I"),
+        ("life_tcp_closing", "I"),
+        ("life_other", "I"),
+        ("life_fragment", "I"),
+    ),
+)
 ADDRESS = Layout("address", (("family", "I"), ("bytes", "16s")))
 ENDPOINT = Layout(
     "endpoint",
@@ -228,7 +240,7 @@ def encode_config(config: NodeConfig) -> bytes:
     flags = CONFIG_DIRECT if config.routing is Routing.DIRECT else 0
     if config.policy:
         flags |= CONFIG_POLICY
-    return NODE_CONFIG.codec.pack(flags, config.event_rate)
+    return NODE_CONFIG.codec.pack(flags, config.event_rate, *map(clock.units, clock.LIVES_S))
 
 
 def encode_address(address: Address) -> bytes:

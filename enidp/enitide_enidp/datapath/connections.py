@@ -8,18 +8,15 @@ has come back to life in between is put in again.
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 from enitide_api.errors import DatapathFailed
-from enitide_enidp.datapath import codec, syscalls
+from enitide_enidp.datapath import clock, codec, syscalls
 
 MAX_CONNECTIONS = 262_144
-CLOCK_SHIFT = 30
-"""The programs' clock is the coarse monotonic one in units of 2^30 ns, about 1.07 s."""
-GRACE = 60  # units: who is about to come back has done so
+GRACE_S = 60  # who is about to come back has done so
 CONNECTION_HIGH, CONNECTION_HOST = 1, 2
 
 _KEY, _VALUE = codec.CONNECTION_KEY.codec, codec.CONNECTION.codec
@@ -69,7 +66,7 @@ class Connection:
     ingress: Verdict
     egress: Verdict
     expires: int
-    """In units of the programs' clock."""
+    """In units of the programs' clock, see `clock`."""
     identity: int
     ingress_ifindex: int
     from_host: bool
@@ -78,7 +75,7 @@ class Connection:
     @property
     def expires_in_s(self) -> float:
         """Negative: as good as absent."""
-        return ((self.expires << CLOCK_SHIFT) - time.monotonic_ns()) / 1e9
+        return clock.seconds(self.expires) - clock.seconds(clock.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +85,6 @@ class Collected:
     seen: int
     removed: int
     wrapped: bool
-
-
-def clock() -> int:
-    """Now, in the programs' units."""
-    return time.monotonic_ns() >> CLOCK_SHIFT
 
 
 def _verdict(word: int) -> Verdict:
@@ -142,8 +134,8 @@ class Connections:
         """One slice; see the module."""
         try:
             found, self._token = syscalls.scan(self._fd, KEY_BYTES, VALUE_BYTES, entries, self._token)
-            now = clock()
-            removed = sum(self._take(key, now) for key, value in found if expires_of(value) + GRACE <= now)
+            now, grace = clock.now(), clock.units(GRACE_S)
+            removed = sum(self._take(key, now) for key, value in found if expires_of(value) + grace <= now)
         except OSError as error:
             raise DatapathFailed(f"connections cannot be collected: {error.strerror}") from error
         return Collected(len(found), removed, self._token is None)

@@ -127,6 +127,11 @@ class BpfObject:
         lib = library()
         return {lib.bpf_program__name(p).decode(): lib.bpf_program__fd(p) for p in self._entries("program")}
 
+    def maps(self) -> dict[str, int]:
+        """Descriptors of the loaded maps by name; they belong to the object."""
+        lib = library()
+        return {lib.bpf_map__name(m).decode(): lib.bpf_map__fd(m) for m in self._entries("map")}
+
     def _entries(self, what: str) -> Iterator[int]:
         following = getattr(library(), f"bpf_object__next_{what}")
         entry = following(self._handle, None)

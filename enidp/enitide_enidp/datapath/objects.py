@@ -8,7 +8,7 @@ from pathlib import Path
 from enitide_api.errors import DatapathFailed
 
 OVERRIDE = "ENITIDE_BPF_DIR"
-ENTRY, SETS = "entry.bpf.o", ("pod.bpf.o", "eni.bpf.o")
+ENTRY, SETS, TRACE = "entry.bpf.o", ("pod.bpf.o", "eni.bpf.o"), "trace.bpf.o"
 _PACKAGED = Path(__file__).parent / "compiled"
 _CHECKOUT = Path(__file__).parents[3] / "build" / "bpf"
 
@@ -18,6 +18,6 @@ def folder() -> Path:
     override = os.environ.get(OVERRIDE)
     candidates = [Path(override)] if override else [_PACKAGED, _CHECKOUT]
     for candidate in candidates:
-        if all((candidate / name).is_file() for name in (ENTRY, *SETS)):
+        if all((candidate / name).is_file() for name in (ENTRY, *SETS, TRACE)):
             return candidate
     raise DatapathFailed(f"no compiled eBPF objects in {' or '.join(map(str, candidates))}; run `make -C bpf`")

@@ -29,7 +29,6 @@ class Kept:
     """One rule set as we wrote it. `closed`: its entries are not in the kernel, for want of room."""
 
     place: int
-    generation: int
     isolated_ingress: bool
     isolated_egress: bool
     entries: Entries
@@ -60,7 +59,6 @@ class RuleSets:
         self._capacity = capacity
         self._kept: dict[int, Kept] = {}
         self._orphans: dict[int, Kept] = {}
-        self._generations: dict[int, int] = {}
         self._free = list(range(pc.MAX_RULESETS - 1, 0, -1))
         self._used = 0
         self._adopt()
@@ -102,11 +100,10 @@ class RuleSets:
             codec.U32.unpack(key)[0]: pc.decode_head(value)
             for key, value in syscalls.dump(self._heads, 4, pc.RULESET_BYTES, pc.MAX_RULESETS)
         }
-        self._generations = {place: head.generation for place, head in heads.items() if head.generation}
         open_places = {place for place, head in heads.items() if head.id and not head.flags & pc.RULESET_CLOSED}
         found: dict[int, Entries] = {place: {} for place in open_places}
         debris: list[bytes] = []
-        if self._generations:
+        if any(head.generation for head in heads.values()):
             for key, value in syscalls.dump(self._rules, pc.KEY_BYTES, pc.RULE_BYTES, self._capacity):
                 place, rule_key = pc.decode_key(key)
                 if place in found:
@@ -118,7 +115,6 @@ class RuleSets:
             head = heads[place]
             self._orphans[place] = Kept(
                 place,
-                head.generation,
                 bool(head.flags & pc.RULESET_ISOLATED_INGRESS),
                 bool(head.flags & pc.RULESET_ISOLATED_EGRESS),
                 entries,
@@ -127,7 +123,7 @@ class RuleSets:
             self._used += len(entries)
         for place, head in heads.items():
             if head.id and place not in open_places:
-                self._orphans[place] = Kept(place, head.generation, False, False, {}, closed=True)
+                self._orphans[place] = Kept(place, False, False, {}, closed=True)
         self._free = [place for place in self._free if place not in self._orphans]
 
     def orphans(self) -> frozenset[int]:
@@ -187,7 +183,6 @@ class RuleSets:
         place = self._free.pop()
         kept = Kept(
             place,
-            self._generations.get(place, 0),
             wanted.isolated_ingress,
             wanted.isolated_egress,
             dict(wanted.entries),
@@ -298,12 +293,12 @@ class RuleSets:
     def _settle(self, number: int, kept: Kept) -> None:
         """What holds now, and only then the generation: a verdict with the new one is never of the old rules."""
         self._write_head(number, kept)
-        kept.generation = (kept.generation + 1) & 0xFFFF_FFFF
-        self._generations[kept.place] = kept.generation
-        self._write_head(number, kept)
+        self._write_head(number, kept, count_up=True)
 
-    def _write_head(self, number: int, kept: Kept) -> None:
+    def _write_head(self, number: int, kept: Kept, *, count_up: bool = False) -> None:
+        key = codec.U32.pack(kept.place)
+        found = syscalls.lookup(self._heads, key, pc.RULESET_BYTES)
+        generation = (pc.decode_head(found).generation if found else 0) + count_up
         entries = 0 if kept.closed else len(kept.entries)
         shapes = (0,) * pc.SHAPE_ROWS if kept.closed else pc.bitmaps(kept.classes)
-        head = pc.Head(number, kept.generation, kept.flags(), entries, shapes)
-        syscalls.update(self._heads, codec.U32.pack(kept.place), pc.encode_head(head))
+        syscalls.update(self._heads, key, pc.encode_head(pc.Head(number, generation, kept.flags(), entries, shapes)))
