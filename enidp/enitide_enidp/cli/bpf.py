@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-from enitide_api.output import Column, emit, output_option
-from enitide_api.settings import AgentSettings
+from enitide_api.output import emit, output_option
+from enitide_enidp.cli.bpfpolicy import columns, ct_group, ipcache_group, pin_dir_option, policy_group
 from enitide_enidp.datapath import views
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def pin_dir_option(function: F) -> F:
-    """`--pin-dir`, with the agent's environment name and default."""
-    return click.option(
-        "--pin-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=AgentSettings().pin_dir,
-        envvar="ENITIDE_PIN_DIR",
-        show_default=True,
-        help="Where the agent of this node pins its maps. [ENITIDE_PIN_DIR]",
-    )(function)
-
-
-def _columns(*keys: str) -> tuple[Column, ...]:
-    return tuple(Column(key, key) for key in keys)
 
 
 @click.group()
 def main() -> None:
     """Look into this node's eBPF maps and programs."""
+
+
+for group in (policy_group, ct_group, ipcache_group):
+    main.add_command(group)
 
 
 @main.group("map")
@@ -47,7 +31,7 @@ def map_group() -> None:
 def map_list(pin_dir: Path, form: str) -> None:
     """Every map, its shape and purpose."""
     with views.opened(pin_dir) as fds:
-        emit(views.list_maps(fds), form, _columns("name", "id", "keyBytes", "valueBytes", "capacity", "purpose"))
+        emit(views.list_maps(fds), form, columns("name", "id", "keyBytes", "valueBytes", "capacity", "purpose"))
 
 
 @map_group.command("dump")
@@ -58,7 +42,7 @@ def map_dump(name: str, pin_dir: Path, form: str) -> None:
     """All entries of one map."""
     view = views.view(name)
     with views.opened(pin_dir) as fds:
-        emit(view.rows(fds), form, _columns(*view.columns))
+        emit(view.rows(fds), form, columns(*view.columns))
 
 
 @main.group("prog")
@@ -73,4 +57,4 @@ def prog_list(pin_dir: Path, form: str) -> None:
     """Every loaded program: where it hooks in, whether its set runs, its size."""
     keys = ("hook", "half", "runs", "id", "name", "tag", "translatedBytes", "machineCodeBytes")
     with views.opened(pin_dir) as fds:
-        emit(views.list_programs(fds), form, _columns(*keys))
+        emit(views.list_programs(fds), form, columns(*keys))

@@ -12,13 +12,14 @@ import click
 
 from enitide_api.errors import UsageError
 from enitide_api.reasons import Drop
-from enitide_enidp.cli.bpf import pin_dir_option
+from enitide_enidp.cli.agent import Names, run_dir_option
+from enitide_enidp.cli.bpfpolicy import pin_dir_option
 from enitide_enidp.datapath import events, loader, views
 
 _POLL_S = 0.5
 
 
-class _Stop:
+class Stop:
     """SIGTERM and SIGINT end the command in order, with what it has read printed."""
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ def _wanted(reasons: tuple[str, ...]) -> frozenset[int]:
     return frozenset(known[word] for word in reasons)
 
 
-def _follow(reader: events.EventReader, stop: _Stop) -> Iterator[events.DropEvent]:
+def _follow(reader: events.EventReader, stop: Stop) -> Iterator[events.DropEvent]:
     while not stop.asked:
         yield from reader.poll(_POLL_S)
 
@@ -49,22 +50,25 @@ def _follow(reader: events.EventReader, stop: _Stop) -> Iterator[events.DropEven
 @click.option("--count", type=click.IntRange(min=1), default=None, help="End after this many events.")
 @click.option("--reason", "reasons", multiple=True, help="Only this drop reason, e.g. SpoofedSource; repeatable.")
 @pin_dir_option
-def main(form: str, count: int | None, reasons: tuple[str, ...], pin_dir: Path) -> None:
-    """Follow what this node's datapath drops, and why.
+@run_dir_option
+def main(*, form: str, count: int | None, reasons: tuple[str, ...], pin_dir: Path, run_dir: Path) -> None:
+    """Follow what this node's datapath drops, and why; `audit`: what a pod's policy only would have dropped.
 
-    Events of one reason are limited per second and CPU; `(and N more before)` counts those left out.
+    Pods are named if the agent answers. Events of one reason are limited per second and CPU; `(and N more before)`
+    counts those left out.
     """
     wanted = _wanted(reasons)
     with views.opened(pin_dir):  # says plainly if nothing is loaded or the user may not
         reader = events.EventReader(loader.schema_dir(pin_dir))
-    stop, shown, offset_ns = _Stop(), 0, events.wall_clock_offset_ns()
+    stop, shown, offset_ns, known = Stop(), 0, events.wall_clock_offset_ns(), Names(run_dir)
     try:
         for event in _follow(reader, stop):
             if wanted and event.reason not in wanted:
                 continue
             moment_ns = event.time_ns + offset_ns
-            text = json.dumps(events.as_json(event, moment_ns)) if form == "json" else events.human(event, moment_ns)
-            click.echo(text)
+            pods = known.now()
+            told = events.as_json(event, moment_ns, pods) if form == "json" else events.human(event, moment_ns, pods)
+            click.echo(json.dumps(told) if form == "json" else told)
             shown += 1
             if count is not None and shown >= count:
                 return

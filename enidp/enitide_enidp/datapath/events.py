@@ -11,15 +11,19 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from enitide_api.errors import DatapathFailed
 from enitide_api.reasons import Drop
 from enitide_enidp.datapath import codec, syscalls
 from enitide_enidp.datapath.libbpf import library
 from enitide_enidp.datapath.types import Hook
+from enitide_enidp.datapath.words import identity_word
+from enitide_policy.mapstate import Direction
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
@@ -124,15 +128,25 @@ def _side(address: codec.Address | None, port: int, *, ports: bool) -> str:
     return f"[{address}]:{port}" if address is not None and address.version == 6 else f"{address}:{port}"
 
 
-def human(event: DropEvent, wall_clock_ns: int) -> str:
-    """One line, in local time.
+def _policy_words(event: DropEvent) -> list[str]:
+    """Whose policy said it, and about whom."""
+    if event.direction is None:
+        return []
+    direction = Direction(event.direction).name.lower()
+    return [direction, f"identity {identity_word(event.identity)}", f"peer {identity_word(event.peer)}"]
+
+
+def human(event: DropEvent, wall_clock_ns: int, names: Mapping[int, str] = MappingProxyType({})) -> str:
+    """One line, in local time; `names` of pods by ifindex.
 
     `12:03:04.120 drop SpoofedSource from-pod ifindex 12 10.0.1.7:4431 > 10.0.9.1:80 TCP len 74`
     """
     moment = datetime.fromtimestamp(wall_clock_ns / 1e9).astimezone()
     words = [
         moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03d}",
-        f"drop {reason_word(event.reason)} {hook_word(event.hook)} ifindex {event.ifindex}",
+        f"{'audit' if event.audit else 'drop'} {reason_word(event.reason)} {hook_word(event.hook)}",
+        names.get(event.endpoint_id) or names.get(event.ifindex) or f"ifindex {event.ifindex}",
+        *_policy_words(event),
     ]
     if event.source is None:
         words.append(_ETHERTYPES.get(event.ethertype, f"ethertype 0x{event.ethertype:04x}"))
@@ -147,12 +161,12 @@ def human(event: DropEvent, wall_clock_ns: int) -> str:
     return " ".join(words)
 
 
-def as_json(event: DropEvent, wall_clock_ns: int) -> dict[str, object]:
+def as_json(event: DropEvent, wall_clock_ns: int, names: Mapping[int, str] = MappingProxyType({})) -> dict[str, object]:
     """One object with stable keys; absent where the packet has no such thing."""
     moment = datetime.fromtimestamp(wall_clock_ns / 1e9).astimezone()
     result: dict[str, object] = {
         "time": moment.isoformat(timespec="milliseconds"),
-        "type": "drop",
+        "type": "audit" if event.audit else "drop",
         "reason": reason_word(event.reason),
         "reasonNumber": event.reason,
         "hook": hook_word(event.hook),
@@ -162,6 +176,12 @@ def as_json(event: DropEvent, wall_clock_ns: int) -> dict[str, object]:
         "suppressed": event.suppressed,
         "ethertype": event.ethertype,
     }
+    name = names.get(event.endpoint_id) or names.get(event.ifindex)
+    if name is not None:
+        result["pod"] = name
+    if event.direction is not None:
+        result |= {"direction": Direction(event.direction).name.lower(), "identity": event.identity}
+        result |= {"peer": event.peer, "ruleset": event.ruleset}
     if event.source is not None:
         result |= {"source": str(event.source), "destination": str(event.destination), "protocol": event.protocol}
         if event.protocol in _WITH_PORTS:

@@ -5,27 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from enitide_api.errors import DatapathFailed, NotRoot, UsageError
-from enitide_enidp.datapath import codec, counters, events, loader, syscalls
+from enitide_enidp.datapath import codec, counters, events, loader, policymapviews, syscalls
 from enitide_enidp.datapath.maps import Maps
+from enitide_enidp.datapath.mapview import MapView, Row
 from enitide_enidp.datapath.types import Endpoint, Hook, Onward
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class MapView:
-    """A map: what it is for, the columns of its rows, and how they are read from the descriptors of all maps."""
-
-    purpose: str
-    columns: tuple[str, ...]
-    rows: Callable[[dict[str, int]], list[Row]]
 
 
 @contextmanager
@@ -200,6 +188,7 @@ VIEWS: dict[str, MapView] = {
         "rate limit of drop events", ("reason", "cpu", "sentInWindow", "suppressed"), _event_budgets
     ),
 }
+VIEWS |= policymapviews.VIEWS
 MAP_INFO = struct.Struct("=IIIIII")  # the head of struct bpf_map_info: type, id, key, value, entries, flags
 PROGRAM_INFO = struct.Struct("=II8sII40x16s")  # struct bpf_prog_info: type, id, tag, jited, translated, …, name
 
