@@ -119,6 +119,33 @@ def test_where_everything_fails_nobody_is_singled_out() -> None:
     run_virtual(scenario())
 
 
+def test_while_nothing_is_answered_askers_are_gathered_for_longer() -> None:
+    async def scenario() -> None:
+        listing = Listing()
+        listing.error = EC2Ambiguous("no answer at all")
+        reader = InterfaceReader(listing)
+
+        async def asks(name: str) -> None:
+            while True:
+                try:
+                    await reader.of_instance(name)
+                except EC2Ambiguous:
+                    await asyncio.sleep(1)
+                else:
+                    return
+
+        tasks = [asyncio.create_task(asks(f"i-{number}")) for number in range(100)]
+        await asyncio.sleep(300)
+        assert len(listing.queries) < 3 * 300 / 8
+        listing.error = None
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        began_s = virtual_loop().time()
+        await reader.of_instance("i-1")
+        assert virtual_loop().time() - began_s < 0.5
+
+    run_virtual(scenario())
+
+
 def test_an_error_reaches_every_asker_and_one_that_gave_up_takes_nothing_from_the_others() -> None:
     async def scenario() -> None:
         listing = Listing()

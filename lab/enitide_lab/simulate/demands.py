@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from enitide_api.resources import Demand, ENIClass, decode
+from enitide_ipam.status import AT_CAPACITY
 from enitide_ipam.tide import levels
 from enitide_kube.port import ENICLASS, ENINODE, Kind
 from enitide_lab.apistore.store import Store
@@ -23,7 +24,7 @@ from enitide_operator.classes import ClassBook, Governing
 class Asked:
     """One node's wishes. `unmet`: when each change that nothing has met yet was made. `latency` of the last change.
 
-    `touched_s`: when anything about it last changed. `provisioned`, `governed_by`: what its ENINode says.
+    `touched_s`: when anything about it last changed. `provisioned`, `full`, `governed_by`: what its ENINode says.
     """
 
     labels: Mapping[str, str]
@@ -35,6 +36,7 @@ class Asked:
     touched_s: float = 0.0
     published: bool = False
     provisioned: int = 0
+    full: bool = False
     governed_by: tuple[str, int] = ("", 0)
 
 
@@ -113,6 +115,7 @@ class Demands:
         asked.touched_s = self._clock()
         asked.published = status.get("instanceID") == asked.instance
         asked.provisioned = (status.get("capacity") or {}).get("provisioned", 0)
+        asked.full = any(c["type"] == AT_CAPACITY and c["status"] == "True" for c in status.get("conditions") or ())
         asked.governed_by = (class_.get("name", ""), class_.get("generation", 0))
         if asked.unmet:
             self._meet(stored.key, asked)

@@ -25,7 +25,10 @@ def _nothing(_sim: Simulation, _number: int) -> None:
 
 
 def run(scenario: Scenario, events: Events | None = None, on_step: OnStep = _nothing) -> dict[str, Any]:
-    """The whole output. `on_step(simulation, n)` is called before event n and now and then while time passes."""
+    """The whole output. `on_step(simulation, n)` is called before event n and now and then while time passes.
+
+    The first call comes before time begins: the place for a `Recorder`.
+    """
     return run_virtual(_run(scenario, events or (lambda _sim: scenario.events), on_step))
 
 

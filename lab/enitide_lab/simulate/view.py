@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from enitide_lab.simulate.simulation import Simulation
 
 _WRITES = frozenset({"create", "update", "patch", "delete"})
-_NO_ERROR = frozenset({"ok", "lost", "garbage", "crash"})  # EC2 did as asked; the answer came or not
+NO_ERROR = frozenset({"ok", "lost", "garbage", "crash"})  # EC2 did as asked; the answer came or not
 _GONE = frozenset({"shutting-down", "terminated"})
 _EMPTY = ENINode()
 
@@ -162,7 +162,7 @@ class View:
     def _calls(self) -> dict[str, dict[str, int]]:
         table: dict[str, Counter[str]] = {}
         for (verb, outcome), times in sorted(self._sim.physics.counts.items()):
-            table.setdefault(str(verb), Counter())["ok" if outcome in _NO_ERROR else outcome] += times
+            table.setdefault(str(verb), Counter())["ok" if outcome in NO_ERROR else outcome] += times
         return {verb: dict(outcomes) for verb, outcomes in table.items()}
 
     def _writes(self) -> dict[str, int]:

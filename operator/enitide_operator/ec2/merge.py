@@ -2,7 +2,8 @@
 
 A read is given only to those who asked before it was sent, so that no asker gets facts older than its question.
 EC2's filter takes 200 values; more askers make more calls, never one unpaged one. A call that fails is halved while
-one half works, so that what fails for one asker keeps no other waiting; where both halves fail, nobody is singled out.
+one half works, so that what fails for one asker keeps no other waiting. Where both halves fail it is EC2 that fails:
+nobody is singled out, and the window grows until something is answered, so that an outage costs few calls.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from enitide_ipam.model import EniView
 from enitide_operator.ec2.port import InterfaceQuery, Read
 
 WINDOW_S = 0.25
+MOST_WINDOW_S = 8.0
 MOST_VALUES = 200
 
 ReadInterfaces = Callable[[InterfaceQuery], Awaitable[Read[EniView]]]
@@ -47,6 +49,7 @@ class InterfaceReader:
     def __init__(self, read: ReadInterfaces, *, window_s: float = WINDOW_S) -> None:
         self._read = read
         self._window_s = window_s
+        self._failures = 0  # calls for several that failed as a whole, in a row
         self._batch = _Batch()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,9 +84,12 @@ class InterfaceReader:
         if future is None:
             future = batch[key] = loop.create_future()
         if self._timer is None:
-            self._timer = loop.call_later(self._window_s, self._send)
+            self._timer = loop.call_later(self._wait_s(), self._send)
         # shielded: one asker that is cancelled does not take the answer from the others
         return await asyncio.shield(future)
+
+    def _wait_s(self) -> float:
+        return min(MOST_WINDOW_S, self._window_s * 2.0 ** min(self._failures, 10))
 
     def _send(self) -> None:
         self._timer = None
@@ -114,8 +120,12 @@ class InterfaceReader:
             for future in askers.values():
                 future.cancel()
             raise
+        if error is None:
+            return
+        if len(askers) > 1:
+            self._failures += 1
         for future in askers.values():
-            if error is not None and not future.done():
+            if not future.done():
                 future.set_exception(error)
                 future.exception()  # an asker may be gone: that is no unretrieved exception
 
@@ -125,6 +135,7 @@ class InterfaceReader:
             read = await self._read(form.query(tuple(askers)))
         except EnitideError as error:
             return error
+        self._failures = 0
         found: dict[str, list[EniView]] = {key: [] for key in askers}
         for eni in read.items:
             if form.key(eni) in found:
