@@ -16,7 +16,7 @@ from enitide_policy.engine.cidrs import CidrSet, CidrTable
 from enitide_policy.engine.compiled import Handle
 from enitide_policy.engine.dynamic import Dynamic
 from enitide_policy.engine.placement import Placement
-from enitide_policy.engine.policies import Gained, Group, PolicyStore
+from enitide_policy.engine.policies import Gained, Installed, PolicyStore
 from enitide_policy.engine.ruleset import RuleSetState
 from enitide_policy.engine.selectorcache import SelectorCache, base_of
 from enitide_policy.labels import IdentityLabels
@@ -47,7 +47,7 @@ class Engine:
         self.labels: dict[int, IdentityLabels] = {}
         self.store = PolicyStore(self.peers, self.subjects, self.cidrs)
         self._dynamic = Dynamic()
-        self._policies: dict[ObjectRef, tuple[Policy, ...]] = {}
+        self._policies: dict[ObjectRef, tuple[Installed, ...]] = {}
         self.placement = Placement(self.subjects, self.store, self.labels)
         self.placement.next_id = first_id
         self._endpoints: dict[str, int] = {}
@@ -121,6 +121,7 @@ class Engine:
         self._dirty.clear()
         created = placement.created()
         deltas = placement.deltas()
+        self.store.release()
         endpoints = self._switched()
         gone, lost = self.cidrs.sweep()
         self._lose(lost)
@@ -185,31 +186,24 @@ class Engine:
     # ---- policies
 
     def _install(self, ref: ObjectRef, policies: tuple[Policy, ...]) -> None:
-        old = self._policies.get(ref, ())
-        if old == policies:
-            return
-        gained: Gained = []
-        changed: dict[Group, None] = {}
-        for policy in policies:  # first the new, so that what both hold is not given up in between
-            if policy not in old:
-                renamed = next((one for one in old if one.part == policy.part), None)
-                if renamed is not None:
-                    changed[self.store.uninstall(renamed)] = None
-                group, more = self.store.install(policy)
-                changed[group] = None
-                gained += more
-        parts = {policy.part for policy in policies}
-        for policy in old:
-            if policy.part not in parts:
-                changed[self.store.uninstall(policy)] = None
-        self._policies[ref] = policies
-        if not policies:
-            del self._policies[ref]
-        for group in changed:
+        old = {installed.policy: installed for installed in self._policies.pop(ref, ())}
+        kept, touched = [], []
+        for policy in policies:
+            installed = old.pop(policy, None)
+            if installed is None:
+                installed, gained = self.store.install(policy)
+                touched.append(installed.group)
+                self._gain(gained)
+            kept.append(installed)
+        for installed in old.values():
+            self.store.uninstall(installed)
+            touched.append(installed.group)
+        if kept:
+            self._policies[ref] = tuple(kept)
+        for group in touched:
             for identity in group.subject.snapshot():
                 self._dirty[identity] = None
             self.placement.changed.update(group.sets)
-        self._gain(gained)
 
     def _reinstall(self, refs: Iterable[ObjectRef]) -> None:
         for ref in refs:

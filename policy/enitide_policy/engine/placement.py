@@ -16,6 +16,7 @@ Key = tuple[frozenset[Group], Ports]
 class Placement:
     """A rule set's key: the groups of policies, and the pod's own ports that their ingress rules name.
 
+    A set that a pod is leaving is not changed in place: until the pod's endpoint is switched it still obeys it.
     `subjects` knows the identities of this node and no others. `switched`: identities with another set than before.
     """
 
@@ -29,6 +30,7 @@ class Placement:
         self._sets: dict[Key, RuleSetState] = {}
         self._keys: dict[RuleSetState, Key] = {}
         self._fresh: dict[RuleSetState, None] = {}
+        self._left: dict[RuleSetState, None] = {}
 
     def settle(self, dirty: Iterable[int]) -> int:
         """Give each of these identities the set of its policies; distil what is new or changed, and count it."""
@@ -67,17 +69,19 @@ class Placement:
         dropped = tuple(sorted(state.id for state in unused if state not in self._fresh))
         self.moved.clear()
         self._fresh.clear()
+        self._left.clear()
         return dropped
 
     def _key(self, number: int) -> Key:
         matching = self._subjects.matching(self._subjects.labels[number])
-        groups = frozenset(self._store.groups[selection] for selection in matching)
+        found = map(self._store.groups.get, matching)  # a subject whose policies have just gone has none
+        groups = frozenset(group for group in found if group is not None)
         names = set().union(*(group.names for group in groups))
         return groups, tuple(port for port in self._labels[number].ports if port[0] in names)
 
     def _move(self, state: RuleSetState | None, key: Key, numbers: list[int]) -> None:
         target = self._sets.get(key)
-        if target is None and state is not None and len(numbers) == len(state.members):
+        if target is None and state and state not in self._left and len(numbers) == len(state.members):
             self._name(state, key)  # all of its users go, so the set goes with them
             return
         if target is None:
@@ -95,7 +99,7 @@ class Placement:
         state = self.placed.pop(number, None)
         if state is not None:
             del state.members[number]
-            self.moved[state] = None
+            self.moved[state] = self._left[state] = None
             self.switched[number] = None
 
     def _new(self, key: Key) -> RuleSetState:
@@ -126,7 +130,7 @@ class Placement:
         entries = state.distil(self._labels)
         if state in self._fresh:
             state.entries = entries
-        elif state.replace(entries):
+        elif state not in self._left and state.replace(entries):
             self.moved[state] = None
         else:
             self._succeed(state, entries)

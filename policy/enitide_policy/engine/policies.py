@@ -12,29 +12,21 @@ from enitide_policy.engine.ruleset import Content, RuleSetState
 from enitide_policy.engine.selectorcache import Selection, SelectorCache, base_of
 from enitide_policy.mapstate import Direction
 from enitide_policy.model import L4, AnyPeer, CidrPeer, Peer, PodsPeer, Policy, ReservedPeer, Rule
-from enitide_policy.problems import ObjectRef
 from enitide_policy.selectors import PORT, Operator, Requirement, selector
 
-PolicyId = tuple[ObjectRef, int]
 Gained = list[tuple[CidrSet, int]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
     """All policies of one subject selector. `rules` count how many policies say the same."""
 
     subject: Selection
-    policies: dict[PolicyId, Installed] = field(default_factory=dict)
+    policies: dict[Installed, None] = field(default_factory=dict)
     rules: Counter[Compiled] = field(default_factory=Counter)
     isolating: Counter[Direction] = field(default_factory=Counter)
     names: Counter[str] = field(default_factory=Counter)
     sets: dict[RuleSetState, None] = field(default_factory=dict)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
     def count(self, installed: Installed, by: int) -> None:
         """Add (1) or take away (-1) what one policy says."""
@@ -49,11 +41,12 @@ class Group:
                     del counter[item]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Installed:
     """One policy with its resolved peers, and what it holds of the caches."""
 
     policy: Policy
+    group: Group
     rules: tuple[Compiled, ...]
     names: tuple[str, ...]
     selections: tuple[Selection, ...]
@@ -67,37 +60,44 @@ class PolicyStore:
         self.groups: dict[Selection, Group] = {}
         self._peers, self._subjects, self._cidrs = peers, subjects, cidrs
         self._interned: dict[object, Compiled] = {}
+        self._leaving: list[Installed] = []
 
-    def install(self, policy: Policy) -> tuple[Group, Gained]:
-        """Its group, and what ranges of other policies gained by the ranges that it names."""
+    def install(self, policy: Policy) -> tuple[Installed, Gained]:
+        """The policy in its group, and what ranges of others gained by the ranges that it names."""
         key = (policy.ref, policy.part)
         subject = self._subjects.acquire(policy.subject, key)
         group = self.groups.get(subject) or self.groups.setdefault(subject, Group(subject))
-        installed, gained = self._compile(policy, key)
-        group.policies[key] = installed
+        installed, gained = self._compile(policy, group)
+        group.policies[installed] = None
         group.count(installed, 1)
-        return group, gained
+        return installed, gained
 
-    def uninstall(self, policy: Policy) -> Group:
-        """The group that it was in; it may be empty now."""
-        key = (policy.ref, policy.part)
-        group = self.groups[self._subjects.selections[policy.subject]]
-        installed = group.policies.pop(key)
+    def uninstall(self, installed: Installed) -> None:
+        """Take it out of its group. What it holds of the caches is kept until `release`: rule sets still use it."""
+        group = installed.group
+        del group.policies[installed]
         group.count(installed, -1)
-        for rule in installed.rules:
-            rule.uses -= 1
-            if not rule.uses:
-                del self._interned[_said(rule)]
-        for selection in installed.selections:
-            self._peers.release(selection, key)
-        for found in installed.ranges:
-            self._cidrs.release(found)
-        self._subjects.release(group.subject, key)
         if not group.policies:
             del self.groups[group.subject]
-        return group
+        self._leaving.append(installed)
 
-    def _compile(self, policy: Policy, key: PolicyId) -> tuple[Installed, Gained]:
+    def release(self) -> None:
+        """Give up what uninstalled policies held: their rule sets say something else by now."""
+        for installed in self._leaving:
+            key = (installed.policy.ref, installed.policy.part)
+            for rule in installed.rules:
+                rule.uses -= 1
+                if not rule.uses:
+                    del self._interned[_said(rule)]
+            for selection in installed.selections:
+                self._peers.release(selection, key)
+            for found in installed.ranges:
+                self._cidrs.release(found)
+            self._subjects.release(installed.group.subject, key)
+        self._leaving.clear()
+
+    def _compile(self, policy: Policy, group: Group) -> tuple[Installed, Gained]:
+        key = (policy.ref, policy.part)
         handles: list[Handle] = []
         gained: Gained = []
         rules: list[Compiled] = []
@@ -121,7 +121,7 @@ class PolicyStore:
         }
         selections = tuple(one for one in handles if isinstance(one, Selection))
         ranges = tuple(one for one in handles if isinstance(one, CidrSet))
-        return Installed(policy, tuple(rules), tuple(names), selections, ranges), gained
+        return Installed(policy, group, tuple(rules), tuple(names), selections, ranges), gained
 
     def _intern(
         self, policy: Policy, rule: Rule, moving: list[Handle], peers: tuple[Peer, ...], l4: tuple[L4, ...]

@@ -1,0 +1,184 @@
+"""What the engine does not do: touch, recompute, test or write more than an event selects."""
+
+from ipaddress import ip_network
+
+import pytest
+from unit.policy.kernel import Kernel
+
+from enitide_policy.engine.engine import Engine
+from enitide_policy.labels import IdentityLabels
+from enitide_policy.mapstate import Action, Direction
+from enitide_policy.model import ANY_L4, L4, TCP, AnyPeer, CidrPeer, PodsPeer, Policy, Rule, Tier
+from enitide_policy.problems import ObjectRef
+from enitide_policy.selectors import equals, selector
+
+pytestmark = pytest.mark.unit
+
+
+def labels(**pod):
+    return IdentityLabels("x", pod=tuple(sorted(pod.items())))
+
+
+def app(name):
+    return selector([equals("pod:app", name)])
+
+
+def policy(name, subject, *rules, tier=Tier.NETWORK_POLICY, isolates=(Direction.INGRESS,), priority=0):
+    ref = ObjectRef("Policy", "x", name)
+    return Policy(ref, tier, subject, rules, frozenset(isolates), priority)
+
+
+def allow(*peers, l4=ANY_L4, index=0, action=Action.ALLOW):
+    return Rule(Direction.INGRESS, action, index, peers, l4)
+
+
+def engine_of(apps):
+    """One identity and one endpoint for each app."""
+    engine, kernel = Engine(), Kernel()
+    for number, name in enumerate(apps, 300):
+        engine.identity(number, labels(app=name))
+        engine.endpoint(f"e-{name}", number)
+    kernel.apply(engine.commit())
+    return engine, kernel
+
+
+def say(engine, *policies):
+    for one in policies:
+        engine.policy(one.ref, (one,))
+    return engine.commit()
+
+
+def test_a_policy_that_selects_1_of_100_endpoints_touches_1():
+    engine, _ = engine_of([str(i) for i in range(100)])
+    changes = say(engine, policy("p", app("7"), allow(AnyPeer())))
+    assert changes.endpoints.keys() == {"e-7"}
+    assert len(changes.created) == 1
+    assert not changes.deltas
+    assert (engine.counts.endpoints, engine.counts.distilled) == (1, 1)
+
+
+def test_endpoints_with_equal_policy_share_one_rule_set():
+    engine, kernel = engine_of([str(i) for i in range(50)])
+    changes = say(engine, policy("p", selector([]), allow(PodsPeer(app("1")))))
+    kernel.apply(changes)
+    assert len(set(kernel.endpoints.values())) == 1
+    assert len(kernel.sets) == 1
+    assert engine.counts.distilled == 1
+
+
+def test_a_pod_without_policy_and_a_pod_open_to_all_have_no_entry_and_one_entry_with_5000_identities_known():
+    engine, kernel = engine_of(["a", "b"])
+    for number in range(1000, 6000):
+        engine.identity(number, labels(app="a", n=str(number)))
+    kernel.apply(engine.commit())
+    rules = [allow(PodsPeer(selector([]))), allow(AnyPeer(), index=1)]
+    kernel.apply(say(engine, policy("p", app("b"), *rules)))
+    assert kernel.rule_set("e-a").entries == {}
+    assert len(kernel.rule_set("e-b").entries) == 1
+
+
+def test_a_new_identity_writes_its_own_entries_into_the_sets_that_ask_for_it_and_nothing_else():
+    engine, kernel = engine_of([str(i) for i in range(10)])
+    some = [policy(f"p{i}", app(str(i)), allow(PodsPeer(app("db" if i < 3 else "web")))) for i in range(10)]
+    kernel.apply(say(engine, *some))
+    engine.identity(900, labels(app="db"))
+    changes = engine.commit()
+    assert [len(delta.puts) for delta in changes.early] == [1, 1, 1]
+    assert engine.counts.peers == 3
+    assert (engine.counts.distilled, engine.counts.endpoints) == (0, 0)
+    kernel.apply(changes)
+    engine.identity(900, None)
+    assert [len(delta.deletes) for delta in engine.commit().early] == [1, 1, 1]
+
+
+def test_an_identity_that_comes_and_goes_between_commits_writes_nothing():
+    engine, _ = engine_of(["a"])
+    say(engine, policy("p", app("a"), allow(PodsPeer(app("db")))))
+    engine.identity(900, labels(app="db"))
+    engine.identity(900, None)
+    assert not engine.commit()
+
+
+def test_an_identity_is_tested_only_against_selectors_filed_under_its_own_labels():
+    engine, _ = engine_of(["a"])
+    say(engine, *(policy(f"p{i}", app(f"s{i}"), allow(PodsPeer(app(f"s{i}")))) for i in range(2000)))
+    before = engine.peers.tests
+    engine.identity(901, labels(app="s7"))
+    assert engine.peers.tests - before == 1
+
+
+def test_a_selector_is_resolved_once_for_all_that_use_it_and_forgotten_with_the_last():
+    engine, _ = engine_of(["a", "b", "c"])
+    one, two = (policy(name, app(name), allow(PodsPeer(app("c")))) for name in ("a", "b"))
+    say(engine, one, two)
+    selection = engine.peers.selections[app("c")]
+    assert selection.snapshot() == (302,)
+    assert {ref.name for ref, _ in selection.users} == {"a", "b"}
+    engine.policy(one.ref)
+    engine.commit()
+    assert {ref.name for ref, _ in selection.users} == {"b"}
+    engine.policy(two.ref)
+    engine.commit()
+    assert app("c") not in engine.peers.selections
+
+
+def test_a_snapshot_that_a_reader_holds_never_changes():
+    engine, _ = engine_of(["a"])
+    say(engine, policy("p", app("a"), allow(PodsPeer(app("a")))))
+    held = engine.peers.selections[app("a")].snapshot()
+    engine.identity(900, labels(app="a"))
+    assert held == (300,)
+    assert engine.peers.selections[app("a")].snapshot() == (300, 900)
+
+
+def test_an_edit_of_allows_is_a_delta_and_an_edit_of_ordered_rules_a_new_set_and_a_switch():
+    engine, kernel = engine_of(["a", "b"])
+    kernel.apply(say(engine, policy("p", app("a"), allow(PodsPeer(app("b"))))))
+    number = kernel.endpoints["e-a"]
+    changes = say(engine, policy("p", app("a"), allow(PodsPeer(app("b")), l4=(L4(TCP, 80, 80),))))
+    assert (len(changes.deltas), changes.endpoints) == (1, {})
+    kernel.apply(changes)
+    deny = allow(PodsPeer(app("b")), action=Action.DENY)
+    changes = say(engine, policy("admin", app("a"), deny, tier=Tier.ADMIN, isolates=()))
+    assert changes.endpoints == {"e-a": changes.created[0].id}
+    assert changes.dropped == (number,)
+
+
+def test_what_was_handed_out_does_not_change_under_its_holder():
+    engine, _ = engine_of(["a"])
+    say(engine, policy("p", app("a"), allow(PodsPeer(app("db")))))
+    held = engine.rule_set_of("e-a")
+    engine.identity(900, labels(app="db"))
+    engine.commit()
+    assert dict(held.entries) == {}
+
+
+def test_an_endpoint_is_closed_until_its_identity_is_known_and_again_when_it_is_gone():
+    engine = Engine()
+    engine.endpoint("e", 300)
+    assert engine.commit().endpoints == {"e": 0}
+    engine.identity(300, labels(app="a"))
+    assert engine.commit().endpoints["e"] > 0
+    engine.identity(300, None)
+    assert engine.commit().endpoints == {"e": 0}
+
+
+def test_a_nested_range_has_what_the_wider_one_grants():
+    engine, kernel = engine_of(["a"])
+    wide, narrow = CidrPeer(ip_network("10.0.0.0/8")), CidrPeer(ip_network("10.1.0.0/16"))
+    kernel.apply(say(engine, policy("p", app("a"), allow(wide, l4=(L4(TCP, 80, 80),)))))
+    changes = say(engine, policy("q", app("a"), allow(narrow, l4=(L4(TCP, 81, 81),))))
+    kernel.apply(changes)
+    keys = {(key.identity, key.port) for key, _ in kernel.rule_set("e-a").rules()}
+    first, second = kernel.cidrs[wide.network], kernel.cidrs[narrow.network]
+    assert keys == {(first, 80), (second, 80), (second, 81)}
+
+
+def test_policies_edited_twice_in_one_batch_count_once():
+    engine, kernel = engine_of(["a"])
+    engine.policy(ObjectRef("Policy", "x", "p"), (policy("p", app("a"), allow(AnyPeer())),))
+    engine.policy(ObjectRef("Policy", "x", "p"), (policy("p", app("a")),))
+    kernel.apply(engine.commit())
+    assert kernel.rule_set("e-a").isolated_ingress
+    assert kernel.rule_set("e-a").entries == {}
+    assert engine.counts.distilled == 1
