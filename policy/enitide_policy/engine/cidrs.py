@@ -7,7 +7,7 @@ written for every range inside it too, save those inside its exceptions: each ke
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from enitide_policy.mapstate import IDENTITY_SHIFT, PEER_SHIFT, Network, Peer
@@ -41,7 +41,7 @@ class CidrSet:
         self._excepts = tuple(map(prefix_of, peer.excepts))
         self.kind = (Peer.CIDR_WORLD if peer.outside else Peer.CIDR_ANY) << PEER_SHIFT
         self.bases: set[int] = set()
-        self.users = 0
+        self.users: dict[Hashable, int] = {}
         self.rule_sets: dict[RuleSetState, None] = {}
 
     def holds(self, prefix: Prefix) -> bool:
@@ -67,30 +67,32 @@ class CidrTable:
         self._numbered: dict[Prefix, int] = {}
         self._uses: dict[Network, int] = {}
         self._idle: dict[Network, None] = dict.fromkeys(self._known)
-        self._sets: dict[CidrPeer, CidrSet] = {}
+        self.sets: dict[CidrPeer, CidrSet] = {}
         self._by_prefix: dict[Prefix, dict[CidrSet, None]] = {}
         self._sorted: dict[int, list[tuple[int, int, Network]]] = {4: [], 6: []}
         for network, number in self._known.items():
             self._enter(network, number)
 
-    def acquire(self, peer: CidrPeer) -> tuple[CidrSet, list[tuple[CidrSet, int]]]:
+    def acquire(self, peer: CidrPeer, user: Hashable) -> tuple[CidrSet, list[tuple[CidrSet, int]]]:
         """The set of a range, and what other sets gained by its being named: (set, base)."""
         gained: list[tuple[CidrSet, int]] = []
         for network in (peer.network, *peer.excepts):
             gained += self._use(network)
-        found = self._sets.get(peer)
+        found = self.sets.get(peer)
         if found is None:
-            found = self._sets[peer] = CidrSet(peer)
+            found = self.sets[peer] = CidrSet(peer)
             found.bases = {found.base(self.numbers[n]) for n in self._within(found.prefix) if found.holds(prefix_of(n))}
             self._by_prefix.setdefault(found.prefix, {})[found] = None
-        found.users += 1
+        found.users[user] = found.users.get(user, 0) + 1
         return found, gained
 
-    def release(self, found: CidrSet) -> None:
+    def release(self, found: CidrSet, user: Hashable) -> None:
         """One use less of a set and of its ranges."""
-        found.users -= 1
+        found.users[user] -= 1
+        if not found.users[user]:
+            del found.users[user]
         if not found.users:
-            del self._sets[found.peer]
+            del self.sets[found.peer]
             del self._by_prefix[found.prefix][found]
             if not self._by_prefix[found.prefix]:
                 del self._by_prefix[found.prefix]

@@ -151,6 +151,10 @@ class Engine:
         state = self.placement.placed.get(self._endpoints.get(endpoint, 0))
         return state.lend() if state else None
 
+    def endpoints_of(self, identity: int) -> tuple[str, ...]:
+        """The endpoints of this node that have an identity."""
+        return tuple(self._of_identity.get(identity, ()))
+
     # ---- identities
 
     def _learn(self, number: int, labels: IdentityLabels) -> None:

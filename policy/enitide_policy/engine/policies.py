@@ -92,7 +92,7 @@ class PolicyStore:
             for selection in installed.selections:
                 self._peers.release(selection, key)
             for found in installed.ranges:
-                self._cidrs.release(found)
+                self._cidrs.release(found, key)
             self._subjects.release(installed.group.subject, key)
         self._leaving.clear()
 
@@ -106,7 +106,7 @@ class PolicyStore:
             if isinstance(peer, PodsPeer):
                 handles.append(self._peers.acquire(peer.selector, key))
             else:
-                found, more = self._cidrs.acquire(peer)
+                found, more = self._cidrs.acquire(peer, key)
                 handles.append(found)
                 gained.extend(more)
             return handles[-1]

@@ -166,12 +166,12 @@ def test_a_number_is_never_given_to_another_range_and_an_old_life_keeps_its_own(
 
     old = {ip_network("10.0.0.0/8"): 0x80000007}
     table = CidrTable(old)
-    first, _ = table.acquire(CidrPeer(ip_network("10.0.0.0/8")))
-    second, _ = table.acquire(CidrPeer(ip_network("10.1.0.0/16")))
+    first, _ = table.acquire(CidrPeer(ip_network("10.0.0.0/8")), "p")
+    second, _ = table.acquire(CidrPeer(ip_network("10.1.0.0/16")), "p")
     assert table.numbers == {**old, ip_network("10.1.0.0/16"): 0x80000008}
     assert table.take_added() == {ip_network("10.1.0.0/16"): 0x80000008}
-    table.release(second)
+    table.release(second, "p")
     assert table.sweep()[0] == [ip_network("10.1.0.0/16")]
-    table.acquire(CidrPeer(ip_network("10.2.0.0/16")))
+    table.acquire(CidrPeer(ip_network("10.2.0.0/16")), "q")
     assert table.numbers[ip_network("10.2.0.0/16")] == 0x80000009
     assert len(first.bases) == 2
