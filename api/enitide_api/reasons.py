@@ -53,6 +53,7 @@ class Reason(StrEnum):
     # who is who
     IDENTITY_PENDING = "IdentityPending"  # a pod's identity has not reached this node yet
     IDENTITIES_EXHAUSTED = "IdentitiesExhausted"  # no identity number is left
+    POLICY_MAP_FULL = "PolicyMapFull"  # pods' policy does not fit into the kernel's map: they are closed
     ENDPOINT_NOT_BELIEVED = "EndpointNotBelieved"  # an agent named an address or a pod that is not its node's
     # Kubernetes
     API_UNAVAILABLE = "APIUnavailable"

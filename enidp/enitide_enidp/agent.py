@@ -32,6 +32,8 @@ from enitide_enidp.memory import Memory
 from enitide_enidp.netlink.monitor import Monitor
 from enitide_enidp.netlink.reconciler import read_actual
 from enitide_enidp.pods import BoundPods
+from enitide_enidp.policy.agent import PolicyAgent
+from enitide_enidp.policy.objects import FactPod, decode_fact_pod
 from enitide_enidp.report import Reporter, decode
 from enitide_enidp.server import views
 from enitide_enidp.server.api import Api
@@ -41,7 +43,7 @@ from enitide_enidp.waits import Wait, Waits
 from enitide_ipam.pool import Pool
 from enitide_kube.client import HttpKube
 from enitide_kube.events import EventRecorder, ObjectRef
-from enitide_kube.objects import HasMeta, Pod, decode_pod
+from enitide_kube.objects import HasMeta
 from enitide_kube.port import ENINODE, NODE, POD, Kind, KubePort
 from enitide_kube.reflector import OnChange, Reflector
 
@@ -76,6 +78,7 @@ class Agent:
         )
         self._reporter: Reporter | None = None
         self._pods: BoundPods | None = None
+        self.policy: PolicyAgent | None = None
         self._api = Api(self)
 
     async def run(self) -> None:
@@ -123,7 +126,15 @@ class Agent:
         memory = Memory(Pool(self.instance.id), journal, boottime_s)
         memory.restore()
         self._pods = BoundPods(memory)
-        self._reporter = Reporter(kube, self.node, self.instance, memory, waits=self.waits, rng=self._rng)
+        self._reporter = Reporter(
+            kube,
+            self.node,
+            self.instance,
+            memory,
+            waits=self.waits,
+            rng=self._rng,
+            endpoints_now=self.settings.policy != "off",
+        )
         if not await self._reporter.start(_FIRST_READ_S):
             self.waits.put("api", Reason.API_UNAVAILABLE, "the API server does not answer; going by the journal")
         core = Core(self.settings, memory, self.waits, self._pods.resolve)
@@ -131,10 +142,22 @@ class Agent:
         core.on_pass = self._on_pass
         self.core = core
         await core.start()
+        self._put_gate(kube, core)
         await self.drain_spool()
         self.restored.set()
         _log.info("restored", pods=len(core.endpoints.live), instance=self.instance.id, adopted=core.datapath.adopted)
         return core
+
+    def _put_gate(self, kube: KubePort, core: Core) -> None:
+        """Before the first call is served: from now on no pod is wired without its policy."""
+        if self.settings.policy == "off":
+            return
+        self.policy = PolicyAgent(
+            kube, core.datapath.policy, self.node, settings=self.settings, waits=self.waits, rng=self._rng
+        )
+        core.endpoints.gate = self.policy
+        for live in core.endpoints.live.values():
+            self.policy.adopt(live.owner, live.pod, live.ifindex, live.addresses)
 
     # --- the loops ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +167,9 @@ class Agent:
         self.waits.listener = self._event_of(events)
         core.on_undone = self._undone_event_of(events)
         eninodes = self._mirror(kube, ENINODE, decode, f"metadata.name={self.node}", self._on_eninode)
-        bound = self._mirror(kube, POD, decode_pod, f"spec.nodeName={self.node}", pods.on_change)
+        bound = self._mirror(kube, POD, decode_fact_pod, f"spec.nodeName={self.node}", pods.on_change)
+        if self.policy is not None:
+            bound.add_callback(self.policy.on_pod)
         monitor = Monitor(core.wake, core)
         monitor.start()
         try:
@@ -157,6 +182,8 @@ class Agent:
                 group.create_task(events.run(), name="events")
                 group.create_task(self._drop_stale(bound, pods), name="stale")
                 group.create_task(self._report(kube, reporter), name="report")
+                if self.policy is not None:
+                    group.create_task(self.policy.run(), name="policy")
         finally:
             monitor.close()
 
@@ -178,7 +205,7 @@ class Agent:
         await register.verified_node(kube, self.node, self.instance.id, self.waits, self._rng)
         await reporter.run()
 
-    async def _drop_stale(self, bound: Reflector[Pod], pods: BoundPods) -> None:
+    async def _drop_stale(self, bound: Reflector[FactPod], pods: BoundPods) -> None:
         await bound.synced.wait()
         pods.drop_stale()
 

@@ -39,7 +39,8 @@ _log = get_logger("core")
 
 def node_config(settings: AgentSettings) -> NodeConfig:
     """The datapath's constants from the agent's settings."""
-    return NodeConfig(routing=Routing.DIRECT if settings.forwarding == "redirect" else Routing.STACK)
+    routing = Routing.DIRECT if settings.forwarding == "redirect" else Routing.STACK
+    return NodeConfig(routing=routing, policy=settings.policy != "off")
 
 
 class Core:

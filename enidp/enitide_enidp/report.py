@@ -54,8 +54,17 @@ class Reporter:
     """`run()` it as a task; give `observe` every version of the ENINode; `wake()` it when demand may differ."""
 
     def __init__(
-        self, kube: KubePort, node: str, instance: InstanceFacts, memory: Memory, *, waits: Waits, rng: Random
+        self,
+        kube: KubePort,
+        node: str,
+        instance: InstanceFacts,
+        memory: Memory,
+        *,
+        waits: Waits,
+        rng: Random,
+        endpoints_now: bool = False,
     ) -> None:
+        """`endpoints_now`: a pod's new address is reported at once, because all nodes wait for it."""
         self.status = ENINodeStatus()
         self.writes = 0
         self._kube = kube
@@ -64,6 +73,7 @@ class Reporter:
         self._memory = memory
         self._waits = waits
         self._rng = rng
+        self._endpoints_now = endpoints_now
         self._backoff = Backoff(base_s=0.25, cap_s=15.0)
         self._written: ENINodeSpec | None = None
         self._written_at = 0.0
@@ -125,7 +135,9 @@ class Reporter:
         while True:
             self._wake.clear()
             self._keep(self._memory.pool.answer_reclaim())  # what is asked for may have become idle since
-            state = ReportState(self._written, self._written_at, self._interval_s() * jitter)
+            state = ReportState(
+                self._written, self._written_at, self._interval_s() * jitter, endpoints_now=self._endpoints_now
+            )
             decision = decide(state, self.wanted(), self.status, loop.time())
             if not decision.write_now:
                 await self._rest(decision.due_at if decision.due_at is not None else self._changes_at())

@@ -18,6 +18,7 @@ class ReportState:
     written: ENINodeSpec | None
     written_at: float
     interval_s: float
+    endpoints_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ def decide(state: ReportState, wanted: ENINodeSpec, status: ENINodeStatus, now: 
         return Decision(write_now=False, why="", due_at=None)
     if _answers(written.yielded, wanted.yielded, status):
         return Decision(write_now=True, why="reclaim", due_at=None)
+    if state.endpoints_now and set(wanted.endpoints) - set(written.endpoints):
+        return Decision(write_now=True, why="endpoints", due_at=None)
     if is_deficit(wanted.demand, status) and not is_deficit(written.demand, status):
         return Decision(write_now=True, why="deficit", due_at=None)
     due_at = state.written_at + state.interval_s

@@ -108,6 +108,7 @@ class AgentNode:
         self.kube = StoreKube(self.server.store)
         self.instance = INSTANCE
         self.extra: list[str] = []
+        self.policy = "off"  # no operator is here that would make identities
         self.metadata_up = True
         self._stack = AsyncExitStack()
 
@@ -262,7 +263,7 @@ class AgentNode:
             "--node-name", NODE_NAME, "--run-dir", str(self.run_dir), "--pin-dir", str(self.pin_dir),
             "--metadata-endpoint", self.metadata_url, "--kubeconfig", str(self.kubeconfig),
             "--cni-conf-dir", str(self.conf_dir), "--cni-bin-dir", str(self.bin_dir), "--log-level", "debug",
-            "--log-format", "json", *arguments, *self.extra,
+            "--log-format", "json", "--policy", self.policy, *arguments, *self.extra,
         ]  # fmt: skip
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -47,6 +47,10 @@ class World:
         self.store = Store(clock=loop.wall, monotonic=loop.time, uid_source=self._uid, rng=Random(1))
         self.kube = StoreKube(self.store, "test")
 
+    def unix(self) -> float:
+        """Unix seconds of virtual time."""
+        return self.loop.wall().timestamp()
+
     def _uid(self) -> str:
         self._uids += 1
         return f"00000000-0000-0000-0000-{self._uids:012d}"
@@ -142,9 +146,9 @@ class World:
 
 
 class Operator:
-    """One operator's directory with the mirrors that the engine has."""
+    """One operator's directory with the mirrors that the engine has. `world`: a `store`, and `unix()`."""
 
-    def __init__(self, world: World, name: str = "op", *, latency_s: float = 0.005, **settings: Any) -> None:
+    def __init__(self, world: Any, name: str = "op", *, latency_s: float = 0.005, **settings: Any) -> None:
         self.world, self.name = world, name
         self.kube = StoreKube(world.store, name, latency_s=latency_s)
         rng = Random(name)
@@ -155,7 +159,7 @@ class Operator:
             OperatorSettings(**settings),
             metrics=self.metrics,
             events=self.events,
-            now=lambda: world.loop.wall().timestamp(),
+            now=world.unix,
             rng=rng,
             node_count=lambda: len(self.eninodes.store),
             is_fresh=lambda within_s: all(each.is_fresh(within_s) for each in (self.pods, self.eninodes)),
@@ -167,7 +171,7 @@ class Operator:
         )
         self.term: Term | None = None
         self.tasks = [
-            world.loop.create_task(work)
+            asyncio.get_running_loop().create_task(work)
             for work in (
                 self.pods.run(),
                 self.nodes.run(),

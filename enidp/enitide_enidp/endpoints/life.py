@@ -16,6 +16,7 @@ from enitide_api.reasons import Reason
 from enitide_enidp.cni import result
 from enitide_enidp.cni.request import BAD_CONFIG, BAD_VARIABLES, TRY_LATER, Call, bad
 from enitide_enidp.datapath.datapath import Datapath
+from enitide_enidp.endpoints.gate import Gate, OpenGate
 from enitide_enidp.endpoints.live import Live, addresses_of, endpoint_of, wiring_of
 from enitide_enidp.endpoints.locks import Locks
 from enitide_enidp.endpoints.reaper import Reaper
@@ -51,7 +52,9 @@ class Endpoints:
         add_wait_s: float,
         mtu: int,
         resolve: Callable[[PodRef], PodRef],
+        gate: Gate | None = None,
     ) -> None:
+        """`gate`: who gives a pod its policy; None: policy is off."""
         self.live: dict[str, Live] = {}
         self.devices: Mapping[str, Device] = {}
         self.locks = Locks()
@@ -62,6 +65,7 @@ class Endpoints:
         self._add_wait_s = add_wait_s
         self._mtu = mtu
         self._resolve = resolve
+        self.gate: Gate = gate or OpenGate()
         self._news = asyncio.Event()
         memory.on_change(self._tell)
 
@@ -82,6 +86,7 @@ class Endpoints:
                 if known is not None:
                     self._unwire(call.owner, known.allocation, call.netns)
                 allocation = (await self._allocate(call, is_gone)).allocation
+                await self._admit(call, is_gone)
                 await self.reaper.settled(call.netns)
                 return self._answer(call, self._wire(call, allocation, namespace))
             finally:
@@ -111,6 +116,14 @@ class Endpoints:
             except TimeoutError:
                 continue
 
+    async def _admit(self, call: Call, is_gone: Callable[[], bool]) -> None:
+        """Wait until the pod could be given its policy; the address goes back if that does not come in time."""
+        try:
+            await self.gate.admit(lambda: self._resolve(call.pod), is_gone)
+        except CniError:
+            self._memory.keep(self._memory.pool.abort(call.owner, self._memory.now()))
+            raise
+
     def _keep_or_abort(self, owner: str, grant: Grant) -> None:
         try:
             self._memory.keep(grant.records)
@@ -138,11 +151,13 @@ class Endpoints:
     def _wire_kernel(self, call: Call, allocation: Allocation, namespace: Namespace, device: Device) -> Live:
         wiring = wiring_of(call.owner, allocation, self._mtu or device.link.mtu)
         ifindex = pod.create(self._route, wiring, namespace)
+        who = self._resolve(call.pod)
         self._datapath.put_endpoint(endpoint_of(wiring, ifindex, device))
+        self.gate.attach(call.owner, who, ifindex, addresses_of(allocation))
         pod.set_up_host(self._route, wiring, ifindex, self._datapath.attach_messages(ifindex))
         pod.set_up_pod(wiring, namespace)
         pod.carry(self._route, wiring)
-        return Live(call.owner, self._resolve(call.pod), allocation, ifindex, wiring.mtu, call.netns)
+        return Live(call.owner, who, allocation, ifindex, wiring.mtu, call.netns)
 
     def _undo(self, call: Call, allocation: Allocation) -> None:
         """Leave nothing half-done; a failure here is told of, and the sweep finishes it."""
@@ -160,6 +175,7 @@ class Endpoints:
         if ifindex is not None:
             self._datapath.delete_endpoint(ifindex)
             self.reaper.take(ifindex, netns)
+        self.gate.detach(owner)
 
     def _is_wired(self, live: Live, netns: str) -> bool:
         """Whether an ADD that comes again finds its pod as it left it."""
