@@ -185,8 +185,8 @@ class Actor:
 
     def _plan(self, snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...], now: float) -> Plan:
         ctx = self._ctx
-        tags = snapshot.class_.interfaces.elastic_ip_selector.tags
-        elastic_ips = ctx.elastic.want(tags) if tags else None
+        tags, first = snapshot.class_.interfaces.elastic_ip_selector.tags, first_eni(snapshot)
+        elastic_ips = ctx.elastic.want(tags) if tags and not (first and first.elastic_ip) else None
         needed, fresh = maps_needed(snapshot, subnets)
         if not ctx.maps.want(needed, fresh=fresh):
             why = f"the /28 maps of {', '.join(needed)} are being read"

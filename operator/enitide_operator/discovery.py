@@ -24,6 +24,7 @@ _log = get_logger(__name__)
 AFTER_REFUSAL_S = 1.0
 AFTER_REFUSAL_MOST_S = 60.0
 STARVING_S = 60.0
+DOUBT_LIMITS_S = 3600.0
 CALM_S = 300.0  # without a refusal for so long, the next is the first again
 
 
@@ -71,6 +72,7 @@ class Discovery:
         self._table = table
         self._limits: dict[str, InstanceLimits | None] = {}
         self._asking: set[str] = set()
+        self._doubted_s: dict[str, float] = {}
         self._tasks = tasks
 
     # --- VPCs ------------------------------------------------------------------------------------------------------
@@ -166,14 +168,28 @@ class Discovery:
     # --- limits ----------------------------------------------------------------------------------------------------
 
     def limits(self, instance_type: str) -> InstanceLimits | None:
-        """From the shipped table, else from one call per unknown type; None while it is not known."""
-        known = self._table(instance_type)
+        """From the shipped table, else from one call per unknown type; None while it is not known.
+
+        What EC2 said itself, because it was asked, goes before the table.
+        """
+        known = self._limits.get(instance_type) or self._table(instance_type)
         if known is not None or not instance_type:
             return known
-        if instance_type not in self._limits and instance_type not in self._asking:
+        if instance_type not in self._limits:
+            self._learn(instance_type)
+        return None
+
+    def doubt_limits(self, instance_type: str) -> None:
+        """EC2 refused what the limits allow: ask it for them, once an hour per type at most."""
+        now_s = asyncio.get_running_loop().time()
+        if instance_type and now_s - self._doubted_s.get(instance_type, float("-inf")) >= DOUBT_LIMITS_S:
+            self._doubted_s[instance_type] = now_s
+            self._learn(instance_type)
+
+    def _learn(self, instance_type: str) -> None:
+        if instance_type not in self._asking:
             self._asking.add(instance_type)
             self._tasks.spawn(self._ask(instance_type), name=f"limits of {instance_type}")
-        return self._limits.get(instance_type)
 
     async def _ask(self, instance_type: str) -> None:
         failures = 0

@@ -16,6 +16,7 @@ from enitide_api.errors import (
     EC2GroupsMissing,
     EC2InstanceMissing,
     EC2InUse,
+    EC2LimitExceeded,
     EC2NotFound,
     EC2NoWholePrefix,
     EC2Refused,
@@ -202,6 +203,8 @@ def note_refusal(ctx: Context, state: NodeState, action: Action, error: EC2Error
         if type(error) is EC2NotFound:
             ctx.book.refused(subnet_id, ctx.now(), prefixes=False)
         ctx.discovery.starving(state.resource.spec.instance.vpc_id, whole=True)
+    if isinstance(error, EC2LimitExceeded):
+        ctx.discovery.doubt_limits(state.resource.spec.instance.type)
     no_prefix = isinstance(error, EC2NoWholePrefix) or _may_mean_no_prefix(action, error)
     if (isinstance(error, EC2SubnetExhausted) or no_prefix) and subnet_id:
         vpc_id = ctx.book.refused(subnet_id, ctx.now(), prefixes=no_prefix)

@@ -269,6 +269,25 @@ def test_a_type_that_ec2_does_not_know_either_is_asked_for_once_and_said() -> No
     run_virtual(scenario())
 
 
+def test_where_ec2_refuses_what_our_table_allows_it_is_asked_once_and_its_numbers_are_used() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.model.extra_types["m5.large"] = make_type("m5.large", cards=(2,), ipv4=6)  # the table says 3 ENIs of 10
+        await scene.install(pool=NO_BUFFER | {"minAllocate": 8})
+        for number in range(10):
+            await scene.node(f"n{number}")
+        scene.operator()
+        for number in range(10):
+            await provisioned(scene, 8, f"n{number}", within_s=60)
+        assert scene.calls("DescribeInstanceTypes") == 1
+        assert {(await scene.eninode(name)).status.capacity.slots for name in scene.instances} == {10}
+        assert not scene.detached()
+        await scene.pods("n0", 12)
+        await says(scene, "AtCapacity", "n0")
+
+    run_virtual(scenario())
+
+
 def test_limits_and_capacity_follow_a_new_type_after_stop_and_start_and_what_is_beyond_them_is_stated() -> None:
     async def scenario() -> None:
         scene = Scene()

@@ -363,3 +363,14 @@ def test_listening_addresses(text: str, found: tuple[str, int]) -> None:
 def test_a_listening_address_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(SettingsInvalid, match="HOST:PORT"):
         host_and_port(text)
+
+
+def test_an_ipv6_only_eni_and_a_public_address_that_is_only_lent_are_read_for_what_they_are() -> None:
+    document = {"NetworkInterfaceId": "eni-1", "SubnetId": "s", "Ipv6Addresses": [{"Ipv6Address": "2001:db8::1"}]}
+    view = views.interface(document)
+    assert (view.primary, view.addresses, view.prefixes, view.elastic_ip) == ("", (), (), "")
+    own = {"PrivateIpAddress": "10.0.0.4", "Primary": True}
+    lent = own | {"Association": {"PublicIp": "198.51.100.1", "IpOwnerId": "amazon"}}
+    assert views.interface(document | {"PrivateIpAddresses": [lent]}).elastic_ip == ""
+    elastic = own | {"Association": {"PublicIp": "198.51.100.2", "AllocationId": "eipalloc-1"}}
+    assert views.interface(document | {"PrivateIpAddresses": [elastic]}).elastic_ip == "198.51.100.2"

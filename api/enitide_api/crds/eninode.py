@@ -113,7 +113,7 @@ _NODE_STATUS = obj(
         "releasing": cidrs(_MOST_CIDRS, "No longer published, about to be unassigned."),
         "publicIP": string(45, description="The Elastic IP on the node's own ENI."),
         "removing": array(string(64), _MOST_INTERFACES, "ENIs no longer published, about to be detached and deleted."),
-        "vpcCIDRs": cidrs(16, "The VPC's IPv4 and IPv6 CIDRs."),
+        "vpcCIDRs": cidrs(128, "The VPC's IPv4 and IPv6 CIDRs."),
         "conditions": CONDITIONS,
     },
     "Written by the operator only.",
