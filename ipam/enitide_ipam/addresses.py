@@ -89,6 +89,12 @@ def ordered(cidrs: Iterable[str]) -> tuple[str, ...]:
     return tuple(cidr_text(base, length) for base, length in sorted({parse_cidr(cidr) for cidr in cidrs}))
 
 
+def ordered_again(cidrs: Iterable[str], before: tuple[str, ...]) -> tuple[str, ...]:
+    """`ordered(cidrs)`, where `before` was ordered so: the same members need no sorting."""
+    now = tuple(cidrs)
+    return before if len(now) == len(before) and set(now) == set(before) else ordered(now)
+
+
 def gateway(cidr: str) -> str:
     """The VPC router of a subnet: its first address plus one."""
     base, length = parse_cidr(cidr)

@@ -51,9 +51,9 @@ def is_excluded(eni: EniView, policy: InterfacePolicy) -> bool:
 
 
 def is_managed(eni: EniView, policy: InterfacePolicy) -> bool:
-    """Serves pods: attached, IPv4, at firstIndex or above on a card of the class, not excluded."""
+    """Serves pods: attached or attaching, IPv4, at firstIndex or above on a card of the class, not excluded."""
     return (
-        eni.attachment is Attachment.ATTACHED
+        eni.is_on_instance
         and bool(eni.primary)
         and eni.card in policy.cards
         and eni.index >= policy.first_index
@@ -104,7 +104,7 @@ def node_capacity(
     requests under way will fill (their addresses are the caller's to count). ENIs in `removing` hold only their place.
     """
     attached = sorted((eni for eni in enis if _occupies(eni)), key=lambda eni: (eni.card, eni.index, eni.id))
-    arrived = {eni.token for eni in attached if eni.attachment is Attachment.ATTACHED}
+    arrived = {eni.token for eni in attached if eni.is_on_instance}
     coming = sorted(
         (each for each in pending if each.token not in arrived), key=lambda each: (each.card, each.index, each.token)
     )

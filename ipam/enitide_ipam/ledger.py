@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from enitide_api.resources import EndpointRecord
 from enitide_ipam.addresses import parse, text
 from enitide_ipam.records import Held, Past, PodRef, Record, Released
 
@@ -62,6 +63,7 @@ class Ledger:
         self.tombstones: dict[str, Tombstone] = {}
         self.by_owner: dict[str, int] = {}
         self._by_pod: dict[str, set[int]] = {}
+        self._endpoints: tuple[EndpointRecord, ...] | None = None  # None: some holder has changed since
 
     def apply(self, record: Held | Released | Past) -> None:
         """One step, live or in replay."""
@@ -71,6 +73,16 @@ class Ledger:
             self.past.append(record)
         else:
             self._release(record)
+
+    def endpoints(self) -> tuple[EndpointRecord, ...]:
+        """Pods that hold or are reserved addresses, by UID. Containers that are no pods have none."""
+        if self._endpoints is None:
+            by_uid: dict[str, list[str]] = {}
+            for _, held in sorted(self.held.items()):
+                if held.pod.uid:
+                    by_uid.setdefault(held.pod.uid, []).extend(each for each in (held.address, held.ipv6) if each)
+            self._endpoints = tuple(EndpointRecord(addresses=tuple(by_uid[uid]), pod_uid=uid) for uid in sorted(by_uid))
+        return self._endpoints
 
     def of_pod(self, pod: PodRef) -> tuple[int, ...]:
         """What a pod holds or is reserved, sorted: by UID, by name only where the runtime did not say the UID."""
@@ -102,6 +114,7 @@ class Ledger:
         address = parse(record.address)
         self._forget(address)
         self.held[address] = record
+        self._endpoints = None
         self.cooling.pop(address, None)
         if record.owner:
             self.by_owner[record.owner] = address
@@ -130,6 +143,7 @@ class Ledger:
         held = self.held.pop(address, None)
         if held is None:
             return
+        self._endpoints = None
         if self.by_owner.get(held.owner) == address:
             del self.by_owner[held.owner]
         for word in keys(held.pod):

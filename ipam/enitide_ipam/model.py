@@ -76,6 +76,14 @@ class EniView:
         """Addresses that it holds beside its own one; a /28 is 16."""
         return len(self.addresses) + PREFIX_SIZE * len(self.prefixes)
 
+    @property
+    def is_on_instance(self) -> bool:
+        """Attached, or about to be: EC2 has accepted it, and its addresses are the instance's.
+
+        Its device may come later. An operator that has just taken over must not take it for missing.
+        """
+        return self.attachment in (Attachment.ATTACHED, Attachment.ATTACHING)
+
 
 @dataclass(frozen=True, slots=True)
 class SubnetView:

@@ -313,11 +313,7 @@ class Pool:
 
     def endpoints(self) -> tuple[EndpointRecord, ...]:
         """Pods that hold or are reserved addresses, by pod UID, to report. Containers that are no pods have none."""
-        by_uid: dict[str, list[str]] = {}
-        for _, held in sorted(self.ledger.held.items()):
-            if held.pod.uid:
-                by_uid.setdefault(held.pod.uid, []).extend(each for each in (held.address, held.ipv6) if each)
-        return tuple(EndpointRecord(addresses=tuple(by_uid[uid]), pod_uid=uid) for uid in sorted(by_uid))
+        return self.ledger.endpoints()
 
     # --- the hand-over -------------------------------------------------------------------------------------------
 
@@ -326,6 +322,8 @@ class Pool:
 
         That write must carry the version of the status applied last: a late one must not come true after a newer.
         """
+        if not self._reclaim() and not self.stock.has_draining:
+            return ()
         units = tuple(self.stock.idle_units())
         missing = self._reclaim() - sum(size(cidr) for cidr in self.yielded() if not self.stock.is_draining(cidr))
         chosen = handover.choose(units, missing) if missing > 0 else ()

@@ -9,6 +9,8 @@ from enitide_api.resources import ENINodeStatus
 from enitide_ipam.status import READY
 from enitide_ipam.stock import Stock
 
+_KNOWN = {reason.value: reason for reason in Reason}
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -31,10 +33,9 @@ def why_no_address(status: ENINodeStatus, stock: Stock, *, at_capacity: bool) ->
     if waiting:
         message = f"addresses are free on {', '.join(waiting)}, whose device is not configured yet"
         return Refusal(Reason.NOT_RECONCILED, message, retry=True)
-    known = {reason.value: reason for reason in Reason}
     for condition in status.conditions:
-        if condition.type == READY and condition.status == "False" and condition.reason in known:
-            return Refusal(known[condition.reason], condition.message, retry=True)
+        if condition.type == READY and condition.status == "False" and condition.reason in _KNOWN:
+            return Refusal(_KNOWN[condition.reason], condition.message, retry=True)
     for condition in status.conditions:
         if condition.reason == Reason.AT_CAPACITY:
             return Refusal(Reason.AT_CAPACITY, condition.message, retry=True)

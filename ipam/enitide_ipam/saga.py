@@ -37,8 +37,9 @@ POLL_S = 1.0
 class StepKind(StrEnum):
     """What a step asks for.
 
-    CALL: send `action`. REREAD: read first, not before `not_before`. PUBLISHABLE: attached, the intent goes with the
-    write that publishes it. FINISHED: nothing of ours is left in EC2 (undone or never made), drop the intent.
+    CALL: send `action`. REREAD: read first, not before `not_before`. PUBLISHABLE: attached or attaching, the intent
+    goes with the write that publishes it. FINISHED: nothing of ours is left in EC2 (undone or never made), drop the
+    intent.
     """
 
     CALL = "call"
@@ -103,7 +104,7 @@ def next_step(state: SagaState, node: NodeSnapshot, settings: PlanSettings, now:
         return _detached(state, eni, node)
     if eni.instance_id != node.instance.id:
         return Step(StepKind.FINISHED, reason=f"{eni.id} is attached to {eni.instance_id}")
-    if eni.attachment is Attachment.ATTACHED:
+    if eni.is_on_instance:
         return Step(StepKind.PUBLISHABLE, reason=f"{eni.id} is attached")
     return _reread(now + POLL_S, f"{eni.id} is {eni.attachment}")
 

@@ -22,7 +22,7 @@ from enitide_api.resources import (
     Reclaim,
     duration,
 )
-from enitide_ipam.addresses import gateway, ipv6_gateway, ordered, ordered_ipv6
+from enitide_ipam.addresses import gateway, ipv6_gateway, ordered_again, ordered_ipv6
 from enitide_ipam.capacity import is_managed, over_limit, provisioned_addresses
 from enitide_ipam.elastic import first_eni
 from enitide_ipam.model import EniView, NodeSnapshot, Plan, SubnetView
@@ -33,6 +33,7 @@ from enitide_ipam.stamps import stamp
 READY = "Ready"
 AT_CAPACITY = "AtCapacity"
 AGENT_SILENT = "AgentSilent"
+_NOTHING = Interface(id="", card=0, index=0)  # as which an ENI counts that was not published before
 OVER_LIMIT = "OverLimit"
 ELASTIC_IP = "ElasticIP"
 
@@ -89,13 +90,14 @@ def interfaces(
 ) -> tuple[Interface, ...]:
     """ENIs that serve pods by (card, index); nothing of what is releasing; subnet facts beside each."""
     by_id = {subnet.id: subnet for subnet in subnets}
+    before = {each.id: each for each in snapshot.published.interfaces}
     releasing = frozenset(snapshot.releasing)
     shown = sorted(
         (eni for eni in snapshot.enis if publishable(eni, snapshot)), key=lambda eni: (eni.card, eni.index, eni.id)
     )
     return tuple(
         msgspec.structs.replace(
-            _interface(eni, by_id[eni.subnet_id], releasing),
+            _interface(eni, by_id[eni.subnet_id], releasing, before.get(eni.id, _NOTHING)),
             ours=is_ours(eni, cluster),
             draining=eni.id in leaving or is_retired(eni, snapshot),
         )
@@ -111,7 +113,7 @@ def publishable(eni: EniView, snapshot: NodeSnapshot) -> bool:
     return is_managed(eni, snapshot.class_.interfaces) or is_retired(eni, snapshot)
 
 
-def _interface(eni: EniView, subnet: SubnetView, leaving: frozenset[str]) -> Interface:
+def _interface(eni: EniView, subnet: SubnetView, leaving: frozenset[str], before: Interface) -> Interface:
     ipv6 = None
     if eni.ipv6_prefixes and subnet.ipv6_cidr:
         prefixes = ordered_ipv6(eni.ipv6_prefixes)
@@ -126,8 +128,8 @@ def _interface(eni: EniView, subnet: SubnetView, leaving: frozenset[str]) -> Int
         security_groups=tuple(sorted(eni.groups)),
         cidr=subnet.cidr,
         gateway=gateway(subnet.cidr),
-        addresses=ordered(each for each in eni.addresses if each not in leaving),
-        prefixes=ordered(each for each in eni.prefixes if each not in leaving),
+        addresses=ordered_again((each for each in eni.addresses if each not in leaving), before.addresses),
+        prefixes=ordered_again((each for each in eni.prefixes if each not in leaving), before.prefixes),
         ipv6=ipv6,
     )
 

@@ -177,6 +177,11 @@ class Stock:
         """Whether a CIDR, or an own address, belongs to a draining ENI."""
         return cidr in self._holders and self._holders[cidr].interface.draining
 
+    @property
+    def has_draining(self) -> bool:
+        """Whether some ENI is draining."""
+        return any(eni.interface.draining for eni in self.enis.values())
+
     def is_own(self, address: str) -> bool:
         """Whether it is the own address of a published ENI."""
         return address in self._holders and self._holders[address].interface.primary == address

@@ -36,7 +36,9 @@ class _Selector(selectors.BaseSelector):
         self.threads_running: Callable[[], bool] = lambda: False
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = self._real.select(0)
+        # the loop's own pipe is written by threads alone: without those and without sockets there is nothing to see
+        outside = len(self._real.get_map()) > 1 or self.threads_running()
+        ready = self._real.select(0) if outside else []
         if ready or timeout == 0:
             return ready
         if self.threads_running():
@@ -88,6 +90,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _pass(self, seconds: float) -> None:
         self._virtual_s += seconds
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        """As everywhere, but some time passes before any timer that lies ahead.
+
+        One nearer than the clock resolves would fire in the same moment, and who waits for the rest of a deadline would
+        wait for ever.
+        """
+        if self._virtual_s < when < self._virtual_s + 2 * self._clock_resolution:
+            when = self._virtual_s + 2 * self._clock_resolution
+        return super().call_at(when, callback, *args, context=context)
 
     def jump(self, seconds: float) -> None:
         """Time passes without this process seeing it, as under SIGSTOP: timers due meanwhile fire late, at once."""

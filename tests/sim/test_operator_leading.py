@@ -64,6 +64,26 @@ def test_stopping_in_the_middle_of_a_saga_awaits_the_call_under_way_and_leaves_t
     run_virtual(scenario())
 
 
+def test_an_eni_that_is_still_attaching_is_no_reason_for_the_next_leader_to_take_more_than_maxallocate() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.install(pool={"maxAllocate": 12})
+        await scene.node("n")
+        scene.model.attach_delay_s = 300.0
+        await scene.pods("n", 20)
+        first = scene.operator("first")
+        await scene.until(lambda: _filled(scene, at_least=12), "the first leader's pool", 60)
+        published = (await scene.eninode("n")).status.interfaces
+        await first.stop()
+        second = scene.operator("second")
+        await asyncio.sleep(60)
+        assert second.engine.leading
+        assert (await scene.eninode("n")).status.interfaces == published
+        assert sum(len(each.addresses) - 1 for each in scene.attached("n")) == 12
+
+    run_virtual(scenario())
+
+
 def test_a_leader_whose_term_runs_out_while_a_call_waits_for_its_turn_does_not_send_it() -> None:
     async def scenario() -> None:
         scene = Scene()

@@ -59,7 +59,10 @@ class Leash:
             took_effect = self._on_write(WRITE) if writes else _nothing
             if self.dead:
                 raise KubeUnavailable("this operator is dead")
-            reply = await method(*args, **options)
+            # a request that is on its way is answered, whether or not its sender lives to hear it
+            request = asyncio.ensure_future(method(*args, **options))
+            request.add_done_callback(lambda done: done.cancelled() or done.exception())
+            reply = await asyncio.shield(request)
             took_effect()
             if self.dead:
                 raise KubeUnavailable("this operator is dead")
@@ -84,7 +87,7 @@ class SimOperator:
         loop = virtual_loop()
         gate = TermGate()
         self.metrics = Metrics()
-        self.leash = Leash(StoreKube(self.scene.store, self.name, latency_s=0.005), self._on_event)
+        self.leash = Leash(self.scene.kube_of(self.name), self._on_event)
         ec2 = ModelEc2(self.scene.model, self.scene.physics, self.name, self._on_event)
         self.engine = Engine(
             self.leash,
@@ -125,6 +128,7 @@ class SimOperator:
         number = len(self.events)
 
         def at(moment: str) -> None:
+            self.scene.on_event(self.name, str(verb), moment)
             if self.crash_at == (number, moment) and not self.crashed.is_set():
                 self.crash()
             if self.crashed.is_set():
@@ -165,6 +169,12 @@ class Scene:
         self.subnet = self.model.create_subnet(self.vpc, subnet_cidr, ZONE, ipv6_cidr=subnet_ipv6).id
         self.group = self.model.create_security_group(self.vpc, "nodes").id
         self.instances: dict[str, str] = {}
+        # operator, verb and "before" or "after", of each mutating call and status write
+        self.on_event: Callable[[str, str, str], None] = lambda _operator, _verb, _moment: None
+
+    def kube_of(self, client: str) -> StoreKube:
+        """The API server as a program of that name meets it."""
+        return StoreKube(self.store, client, latency_s=0.005)
 
     def unix(self) -> float:
         """Unix seconds of virtual time."""

@@ -271,3 +271,12 @@ def test_an_index_keeps_reads_small(model: EC2Model) -> None:
     looked_at.clear()
     model.describe_network_interfaces(filters={"network-interface-id": [made[0].id]}, max_results=5)
     assert looked_at == [made[0].id]
+
+
+def test_what_took_effect_while_nobody_looked_did_so_when_it_was_due(model: EC2Model, clock: Clock) -> None:
+    model.attach_delay_s, model.visible_after_s = 1.0, 2.0
+    made = model.create_network_interface("s-1")
+    model.attach_network_interface(made.id, "i-1", 1)
+    clock.now_s += 60.0
+    shown = model.describe_network_interfaces(filters={"attachment.instance-id": ("i-1",)}).items
+    assert {each.attachment.status for each in shown if each.attachment} == {"attached"}

@@ -120,3 +120,10 @@ def test_the_limits_table_stays_small_in_memory():
     )
     peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert peak <= 2 * 1024 * 1024
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 40).map(addresses.text)), st.lists(st.integers(0, 40).map(addresses.text)))
+def test_ordering_again_gives_what_ordering_gives(before, now):
+    assert set(addresses.ordered_again(now, addresses.ordered(before))) == set(now)
+    assert addresses.ordered_again(tuple(set(now)), addresses.ordered(before)) == addresses.ordered(now)

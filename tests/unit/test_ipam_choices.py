@@ -113,7 +113,8 @@ def test_wrong_security_groups_are_an_error_never_a_fallback():
         (shape((2, 2), 10), eni_class(cards=(0, 1, 7)), [eni()], 36, 36),
         (shape((3,), 10), eni_class(prefixes=True), [eni()], 27, 27 * 16),
         (shape((3,), 10), eni_class(), [eni(), eni("e5", index=5)], 27, 27),
-        (shape((3,), 10), eni_class(), [eni(), eni("e1", index=1, attachment=Attachment.ATTACHING)], 18, 18),
+        (shape((3,), 10), eni_class(), [eni(), eni("e1", index=1, attachment=Attachment.ATTACHING)], 27, 27),
+        (shape((3,), 10), eni_class(), [eni(), eni("e1", index=1, attachment=Attachment.DETACHING)], 18, 18),
     ],
 )
 def test_slots_and_room_follow_cards_first_index_primaries_and_prefixes(limits, class_, enis, slots, room):

@@ -59,9 +59,11 @@ def test_create_then_attach_then_publish():
     assert step(SagaState(INTENT, ORDER, attached)).kind is StepKind.PUBLISHABLE
 
 
-def test_an_eni_that_is_attaching_is_looked_at_again():
+def test_an_eni_that_is_attaching_is_published_and_one_that_is_detaching_is_looked_at_again():
     attaching = replace(MADE, attachment=Attachment.ATTACHING, instance_id="i-1")
-    assert step(SagaState(INTENT, ORDER, attaching)).kind is StepKind.REREAD
+    assert step(SagaState(INTENT, ORDER, attaching)).kind is StepKind.PUBLISHABLE
+    detaching = replace(attaching, attachment=Attachment.DETACHING)
+    assert step(SagaState(INTENT, ORDER, detaching)).kind is StepKind.REREAD
 
 
 def test_after_a_restart_the_eni_is_found_by_its_token_and_attached():

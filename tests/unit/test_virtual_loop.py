@@ -104,3 +104,16 @@ def test_a_jump_lets_timers_fire_late_as_after_a_stop():
         return fired
 
     assert run_virtual(main()) == [100]
+
+
+def test_who_waits_for_the_rest_of_a_deadline_gets_there():
+    async def main():
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0.1)
+        deadline, turns = loop.time() + 1e-9, 0
+        while (left_s := deadline - loop.time()) > 0:
+            turns += 1
+            assert turns < 10, "time stands still"
+            await asyncio.wait([loop.create_future()], timeout=left_s)
+
+    run_virtual(main())

@@ -6,6 +6,7 @@ and Events, which we write ourselves, are checked in full, so that what passes h
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -179,6 +180,7 @@ _EVENT_COLUMNS = (
 )
 
 
+@functools.cache
 def builtin_types() -> tuple[ResourceType, ...]:
     """All built-in types, without CustomResourceDefinition (see `crd`)."""
     return (

@@ -2,7 +2,7 @@
 
 A rule that cannot be evaluated (a missing key that it did not ask `has` for, an unknown function) refuses the object
 and says so: nothing passes because a rule broke. cel-python costs about a millisecond per evaluation, so the caller
-skips what has not changed.
+skips what has not changed, and a rule that has judged the very same values before says the same again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import functools
 import re
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 _KNOWN = frozenset({"rule", "message", "messageExpression", "reason", "fieldPath", "optionalOldSelf"})
 _REASONS = frozenset({"FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"})
@@ -41,6 +43,11 @@ class Rule:
 
     def broken(self, value: Any, old: Any) -> str | None:
         """The sentence to show if `value` breaks the rule, else None. `old` is for transition rules."""
+        before = msgspec.json.encode(old) if self.is_transition else None
+        return _judged(self, msgspec.json.encode(value), before)
+
+    def judge(self, value: Any, old: Any) -> str | None:
+        """As `broken`, anew."""
         from celpy.adapter import json_to_cel
         from celpy.evaluation import CELEvalError
 
@@ -55,6 +62,12 @@ class Rule:
         except CELEvalError as error:
             return f"rule {self.expression!r} cannot be evaluated: {error.args[0] if error.args else error}"
         return self.message or f"failed rule: {self.expression}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _judged(rule: Rule, value: bytes, old: bytes | None) -> str | None:
+    """A rule is a pure function of the value and the one before it."""
+    return rule.judge(msgspec.json.decode(value), None if old is None else msgspec.json.decode(old))
 
 
 def compile_rule(declared: dict[str, Any]) -> Rule:

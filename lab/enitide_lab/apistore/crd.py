@@ -6,8 +6,11 @@ invalid with a sentence: better no resource than one that behaves otherwise than
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from enitide_kube.port import CRD, Kind
 from enitide_kube.status import StatusCause
@@ -113,7 +116,7 @@ def resource_type(definition: Mapping[str, Any]) -> ResourceType:
     if "schema" not in version:
         raise _refused(name, path, "schemas are required")
     try:
-        schema = Schema(_rooted(version["schema"]["openAPIV3Schema"]))
+        schema = _compiled(msgspec.json.encode(_rooted(version["schema"]["openAPIV3Schema"])))
     except SchemaError as error:
         raise _refused(name, path, str(error)) from error
     kind = Kind(
@@ -132,6 +135,12 @@ def resource_type(definition: Mapping[str, Any]) -> ResourceType:
         columns=columns,
         selectable={field: field for field in selectable},
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(declared: bytes) -> Schema:
+    """Compiled once per content: a schema holds no state, so all stores of a process may share it."""
+    return Schema(msgspec.json.decode(declared))
 
 
 def _rooted(declared: Mapping[str, Any]) -> dict[str, Any]:

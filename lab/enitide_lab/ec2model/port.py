@@ -232,7 +232,10 @@ class ModelEc2:
             took_effect()
             return result
 
-        return await self._carry(verb, told, subjects)
+        # A call that is on its way goes on without its caller: EC2 does not hear that a process died.
+        call = asyncio.ensure_future(self._carry(verb, told, subjects))
+        call.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(call)
 
     async def _carry(
         self, verb: Verb, act: Callable[[], T], subjects: set[str], empty: Callable[[], Any] | None = None

@@ -164,6 +164,7 @@ class World:
         self._macs = itertools.count(1)
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self._moment_s: float | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -189,13 +190,20 @@ class World:
         if delay_s <= 0:
             act()
         else:
-            heapq.heappush(self._due, (self.clock() + delay_s, next(self._order), act))
+            heapq.heappush(self._due, (self.moment_s() + delay_s, next(self._order), act))
 
     def advance(self) -> None:
         """Let everything happen whose time has come."""
         now = self.clock()
         while self._due and self._due[0][0] <= now:
-            heapq.heappop(self._due)[2]()
+            due_s, _, act = heapq.heappop(self._due)
+            self._moment_s = due_s  # it happened then, although nobody looked
+            act()
+        self._moment_s = None
+
+    def moment_s(self) -> float:
+        """When what happens now happens."""
+        return self.clock() if self._moment_s is None else self._moment_s
 
     def next_due_s(self) -> float | None:
         """When the next transition is due, or None."""
@@ -311,7 +319,7 @@ class World:
             return
         horizon = self.clock() - self.visible_after_s
         record.past = [entry for entry in record.past if entry[0] > horizon]
-        record.past.append((self.clock(), None if new else self.view(record)))
+        record.past.append((self.moment_s(), None if new else self.view(record)))
         self.changing[record.id] = record
 
     # --- feed ------------------------------------------------------------------------------------------------
@@ -328,7 +336,7 @@ class World:
                     "card": record.attachment.card,
                     "index": record.attachment.index,
                 }
-        self.feed.append(Event(self.feed_number, self.clock(), kind, **(facts | extra)))
+        self.feed.append(Event(self.feed_number, self.moment_s(), kind, **(facts | extra)))
 
     def events(self, since: int = 0) -> tuple[list[Event], bool]:
         """Events numbered above `since`, and whether older ones that were asked for are already forgotten."""

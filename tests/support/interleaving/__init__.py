@@ -1,0 +1,5 @@
+"""One cluster in a box for random interleavings: the real operator and agents, and weather that a test commands.
+
+`kernel` stands for what outlives an agent's process, `node` is agent and kubelet, `weather` what the network does to
+watches, `world` puts them together and knows what must never happen, `machine` lets Hypothesis choose.
+"""

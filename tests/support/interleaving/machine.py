@@ -1,0 +1,247 @@
+"""Random interleavings as a Hypothesis state machine: every rule is one thing that happens, and then a while passes.
+
+The rules choose what happens and when; what must hold is `World`'s. One machine is one interleaving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from enitide_lab.apistore.faults import Fault as KubeFault
+from enitide_lab.ec2model import Effect, Fault
+from enitide_lab.virtual_time import VirtualLoop
+from support.interleaving.kernel import no_netlink
+from support.interleaving.world import NODES, Setup, World
+
+_TMPFS = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+nodes = st.sampled_from(NODES)
+kinds = st.sampled_from(("ENINode", "Pod"))
+clients = st.sampled_from(("operator", "agent-a", "agent-b"))
+# none at all, within one call, within a few calls, over a release delay or a cool-down, over a call time-out
+whiles = st.sampled_from((0.0, 0.004, 0.1, 0.3, 1.0, 2.5, 6.0, 16.0))
+steps = st.sampled_from(("reclaimed", "yielded", "moved", "withdrawn"))
+moments = steps | st.sampled_from(
+    (
+        "PATCH before",
+        "PATCH after",
+        "AssignPrivateIpAddresses before",
+        "AssignPrivateIpAddresses after",
+        "UnassignPrivateIpAddresses before",
+        "UnassignPrivateIpAddresses after",
+        "CreateNetworkInterface after",
+        "AttachNetworkInterface after",
+        "DetachNetworkInterface after",
+    )
+)
+verbs = st.sampled_from(
+    (
+        "AssignPrivateIpAddresses",
+        "UnassignPrivateIpAddresses",
+        "CreateNetworkInterface",
+        "AttachNetworkInterface",
+        "DescribeNetworkInterfaces",
+        "mutations",
+        "*",
+    )
+)
+ec2_faults = st.one_of(
+    st.builds(lambda verb, n: Fault(verb, effect=Effect.LOST, times=n), verbs, st.integers(1, 2)),
+    st.builds(
+        lambda verb, s: Fault(verb, effect=Effect.DELAY, delay_s=s, times=2), verbs, st.sampled_from((3, 14, 25))
+    ),
+    st.builds(
+        lambda verb, code: Fault(verb, code=code, times=2),
+        verbs,
+        st.sampled_from(
+            ("InsufficientFreeAddressesInSubnet", "PrivateIpAddressLimitExceeded", "UnauthorizedOperation")
+        ),
+    ),
+    st.builds(lambda verb: Fault(verb, code="RequestLimitExceeded", http_status=503, times=2), verbs),
+    st.builds(lambda verb: Fault(verb, effect=Effect.REFUSE_AFTER, http_status=500, times=2), verbs),
+    st.builds(lambda verb: Fault(verb, effect=Effect.REFUSE, http_status=500, times=2), verbs),
+    st.builds(lambda: Fault("DescribeNetworkInterfaces", effect=Effect.EMPTY, times=1)),
+)
+writers = st.sampled_from(("op", "agent"))
+kube_faults = st.one_of(
+    st.builds(
+        lambda client, code, lost, times: KubeFault(kind="ENINode", code=code, lost=lost, times=times, client=client),
+        writers,
+        st.sampled_from((409, 503, 504)),
+        st.booleans(),
+        st.integers(1, 2),
+    ),
+    # a request that is on its way for longer than its sender lives or leads
+    st.builds(
+        lambda client, delay_s: KubeFault(kind="ENINode", delay_s=delay_s, client=client),
+        writers,
+        st.sampled_from((0.5, 5.0, 60.0)),
+    ),
+)
+
+
+class Interleaving(RuleBasedStateMachine):
+    """One interleaving. `finished` counts those of this process that ended whole."""
+
+    finished: ClassVar[int] = 0
+    _numbers = itertools.count()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stack = ExitStack()
+        self._stack.enter_context(no_netlink())
+        self._loop = VirtualLoop()
+        self._folder = Path(tempfile.mkdtemp(prefix="interleaving-", dir=_TMPFS))
+        self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        self.world: World | None = None
+
+    @initialize(
+        setup=st.builds(
+            Setup,
+            prefixes=st.sampled_from((False, False, False, False, True)),
+            pre=st.integers(0, 2),
+            above=st.integers(0, 2),
+            maximum=st.sampled_from((None, None, None, 5)),
+            visible_after_s=st.sampled_from((0.0, 0.0, 2.0, 5.0)),
+            attach_delay_s=st.sampled_from((0.0, 1.0)),
+            scattered=st.booleans(),
+            pods=st.integers(2, 6),
+            stay=st.integers(0, 3),
+            began=st.sampled_from(("reclaimed", "yielded", "moved", "")),
+        )
+    )
+    def begin(self, setup: Setup) -> None:
+        """A small cluster with full pools."""
+
+        async def make() -> None:
+            self.world = World(setup, self._folder)
+            await self.world.begin()
+
+        self._loop.run_until_complete(make())
+
+    # --- pods ----------------------------------------------------------------------------------------------------
+
+    @rule(node=nodes, count=st.integers(1, 5), then=whiles)
+    def pods_come(self, node: str, count: int, then: float) -> None:
+        self._do(then, lambda world: [world.kubelets[node].start() for _ in range(count)])
+
+    @rule(node=nodes, count=st.integers(1, 6), oldest=st.booleans(), object_first=st.booleans(), then=whiles)
+    def pods_go(self, node: str, count: int, oldest: bool, object_first: bool, then: float) -> None:
+        def go(world: World) -> None:
+            names = list(world.kubelets[node].pods)
+            for name in names[:count] if oldest else names[::-1][:count]:
+                world.kubelets[node].end(name, object_first=object_first)
+
+        self._do(then, go)
+
+    @rule(pre=st.integers(0, 3), above=st.integers(0, 2), maximum=st.sampled_from((None, None, 3, 5)), then=whiles)
+    def the_class_changes(self, pre: int, above: int, maximum: int | None, then: float) -> None:
+        self._do(then, lambda world: world.levels(preAllocate=pre, maxAboveWatermark=above, maxAllocate=maximum))
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    @rule(then=whiles)
+    def a_while_passes(self, then: float) -> None:
+        self._do(then)
+
+    @rule(moment=moments)
+    def until(self, moment: str) -> None:
+        self._do(0.0, lambda world: world.until(moment, 20.0))
+
+    # --- crashes and leaders -------------------------------------------------------------------------------------
+
+    @rule(calls=st.integers(0, 3), moment=st.sampled_from(("before", "after")), wait=st.booleans(), then=whiles)
+    def the_leader_dies(self, calls: int, moment: str, wait: bool, then: float) -> None:
+        self._do(then, lambda world: world.kill_leader(calls, moment, wait=wait))
+
+    @rule(moment=steps, delay_s=st.sampled_from((20.0, 50.0, 60.0)), then=whiles)
+    def the_leader_dies_and_its_write_comes_late(self, moment: str, delay_s: float, then: float) -> None:
+        self._do(then, lambda world: world.kill_leader_writing(moment, delay_s))
+
+    @rule(wait=st.booleans(), then=whiles)
+    def the_leader_changes(self, wait: bool, then: float) -> None:
+        self._do(then, lambda world: world.change_leader(wait=wait))
+
+    @rule(then=whiles)
+    def the_operator_is_replaced(self, then: float) -> None:
+        self._do(then, World.replace_operator)
+
+    @rule(node=nodes, at=st.sampled_from(("", "before", "torn", "after")), down_s=whiles, then=whiles)
+    def an_agent_dies(self, node: str, at: str, down_s: float, then: float) -> None:
+        self._do(then, lambda world: world.kill_agent(node, at, down_s))
+
+    # --- weather -------------------------------------------------------------------------------------------------
+
+    @rule(client=clients, kind=kinds, what=st.sampled_from(("lose", "double", "again")), then=whiles)
+    def a_watch_errs(self, client: str, kind: str, what: str, then: float) -> None:
+        self._do(then, lambda world: world.sky(client, kind).err(what))
+
+    @rule(client=clients, kind=kinds, late_s=st.sampled_from((0.0, 0.2, 3.0, 20.0)), then=whiles)
+    def a_watch_is_late(self, client: str, kind: str, late_s: float, then: float) -> None:
+        self._do(then, lambda world: setattr(world.sky(client, kind), "late_s", late_s))
+
+    @rule(kind=st.sampled_from(("ENINode", "Pod", "*")), expired=st.booleans(), then=whiles)
+    def watches_end(self, kind: str, expired: bool, then: float) -> None:
+        def end(world: World) -> None:
+            store = world.scene.store
+            (store.expire_watches if expired else store.drop_watches)(kind)
+
+        self._do(then, end)
+
+    @rule(fault=ec2_faults, then=whiles)
+    def ec2_errs(self, fault: Fault, then: float) -> None:
+        self._do(then, lambda world: world.scene.physics.add(fault))
+
+    @rule(seconds=st.sampled_from((0.0, 2.0, 5.0)), then=whiles)
+    def reads_lag(self, seconds: float, then: float) -> None:
+        self._do(then, lambda world: setattr(world.scene.model, "visible_after_s", seconds))
+
+    @rule(fault=kube_faults, then=whiles)
+    def the_api_server_errs(self, fault: KubeFault, then: float) -> None:
+        self._do(then, lambda world: world.scene.store.faults.add(fault))
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _do(self, then: float, what: Callable[[World], Any] = lambda _world: None) -> None:
+        """One thing happens, and a while passes."""
+
+        async def happen() -> None:
+            assert self.world is not None
+            result = what(self.world)
+            if asyncio.iscoroutine(result):
+                await result
+            await asyncio.sleep(then)
+
+        self._loop.run_until_complete(happen())
+        assert self.world is not None
+        if self.world.broken:
+            raise AssertionError("\n".join(self.world.broken))
+
+    def teardown(self) -> None:
+        """All must be whole once the weather is good; then everything is taken down."""
+        try:
+            if self.world is not None and not self.world.broken:
+                self._do(0.0, World.calm)
+                type(self).finished += 1
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        if self.world is not None:
+            self._loop.run_until_complete(self.world.end())
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
+        self._stack.close()
