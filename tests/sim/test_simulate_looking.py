@@ -137,6 +137,15 @@ def test_the_summary_says_what_lacks_and_why() -> None:
     assert "SubnetExhausted 1" in told
 
 
+def test_the_scenario_of_the_guide_ends_as_the_guide_says() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text()
+    scenario = guide.split("```yaml\n")[1].split("```")[0]
+    told = summary(run(read(scenario, "docs/simulate.md")))
+    for words in ("rush: at 42", "SubnetExhausted 4", "s-1 0 free, 0 whole /28", "RequestLimitExceeded"):
+        assert words in told
+        assert words in guide
+
+
 def test_a_fault_that_never_ends_does_not_hang_settle() -> None:
     sims: list[Simulation] = []
     body = "events:\n- {ec2: {fail: mutations, code: InternalError}}\n- {announce: n}\n- settle\n"

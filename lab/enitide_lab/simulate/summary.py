@@ -7,9 +7,11 @@ from typing import Any
 
 
 def summary(output: dict[str, Any]) -> str:
-    """All snapshots in order, the end last."""
-    parts = [_one(name, each) for name, each in output["snapshots"].items()]
-    return "\n\n".join([*parts, _one("end", output["end"])])
+    """All snapshots in order, the end last (unless the last snapshot was it)."""
+    shots: dict[str, Any] = dict(output["snapshots"])
+    if output["end"] not in [*shots.values()][-1:]:
+        shots["end"] = output["end"]
+    return "\n\n".join(_one(name, each) for name, each in shots.items())
 
 
 def _one(name: str, shot: dict[str, Any]) -> str:
