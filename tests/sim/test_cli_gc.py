@@ -14,7 +14,7 @@ from enitide_ipam.model import TAG_CLUSTER, TAG_NODE, TAG_TOKEN
 from enitide_kube.port import ENINODE
 from enitide_lab.ec2model import Fault
 from enitide_lab.ec2model.port import ModelEc2
-from enitide_operator.cli import gc
+from enitide_operator.cli import sweeping as gc
 from enitide_operator.cli.aws import _Unbound
 from enitide_operator.ec2.budget import Budget
 from enitide_operator.ec2.gateway import Gateway

@@ -96,7 +96,8 @@ def test_an_address_that_is_nobodys_says_what_is_known_of_its_block():
     report = decode(msgspec.json.encode(body), SubnetReport)
     found = ask("10.0.0.50", reports=(report,))
     assert (found["state"], found["subnet"]) == ("unknown", "subnet-1")
-    assert "its /28 in subnet-1 is foreign" in found["unseen"][-1]
+    assert "its /28 in subnet-1 is full, foreign" in found["unseen"][-1]
+    assert "AWS's own five" in ask("10.0.0.1", reports=(report,))["unseen"][-1]
     assert "in no subnet" in ask("192.168.0.1", reports=(report,))["unseen"][-1]
 
 

@@ -11,12 +11,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import SystemRandom
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from enitide_operator.ec2.budget import Budget
-from enitide_operator.ec2.gateway import Gateway
+if TYPE_CHECKING:
+    from enitide_operator.ec2.gateway import Gateway
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,6 +51,8 @@ class _Unbound:
 @asynccontextmanager
 async def gateway(region: str, endpoint_url: str) -> AsyncIterator[Gateway]:
     """The operator's way to EC2, for the length of the context."""
+    from enitide_operator.ec2.budget import Budget
+    from enitide_operator.ec2.gateway import Gateway
     from enitide_operator.ec2.wire import AwsEc2
 
     unbound = _Unbound()

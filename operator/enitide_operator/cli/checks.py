@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from enitide_api.resources import VERSION, ENIClass, ENIClassSpec, InstanceFacts
 from enitide_ipam.groups import choose as choose_groups
@@ -16,7 +16,9 @@ from enitide_ipam.limits import limits_for
 from enitide_ipam.model import Attachment, EniView, GroupView, SubnetView
 from enitide_ipam.subnets import choose, eligible
 from enitide_operator.classes import problem_of
-from enitide_operator.ec2.permissions import Permission
+
+if TYPE_CHECKING:
+    from enitide_operator.ec2.permissions import Permission
 
 OK, FAILING, UNCHECKED = "ok", "failing", "not checked"
 LEAST_KERNEL = (6, 1)

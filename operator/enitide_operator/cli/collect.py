@@ -12,10 +12,8 @@ import msgspec
 
 from enitide_api.errors import KubeNotFound
 from enitide_api.resources import Condition, ENIClass, ENINode, decode
-from enitide_kube.client import HttpKube
 from enitide_kube.objects import Node, Pod
 from enitide_kube.port import ENICLASS, ENINODE, LEASE, NODE, POD, Kind, KubePort
-from enitide_operator.conditions import read_annotation
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -84,6 +82,8 @@ async def read_lease(kube: KubePort, namespace: str, name: str) -> _Lease:
 
 async def read_cluster(kube: KubePort, *, namespace: str, lease: str, pods: bool) -> Cluster:
     """Read everything the commands show; pods only where asked for (they are the most)."""
+    from enitide_operator.conditions import read_annotation
+
     nodes = await list_all(kube, ENINODE, ENINode)
     classes = await list_all(kube, ENICLASS, ENIClass)
     kube_nodes = await list_all(kube, NODE, Node)
@@ -117,6 +117,7 @@ def read(kubeconfig: str | None, lease_namespace: str, lease_name: str, *, pods:
 
 def with_kube(kubeconfig: str | None, use: Callable[[KubePort], Awaitable[T]]) -> T:
     """Connect, run, close."""
+    from enitide_kube.client import HttpKube  # half a second of imports that `--help` can do without
 
     async def connected() -> T:
         async with HttpKube.connect(kubeconfig, user_agent="enitide-cli") as kube:

@@ -15,8 +15,10 @@ from typing import Any
 from enitide_api.resources import ENINode, Interface
 from enitide_api.subnetreport import SubnetReport
 from enitide_ipam import block_text
+from enitide_ipam.blocks import AWS_FIRST
 from enitide_ipam.capacity import NODE_PLACE
 from enitide_kube.objects import Pod
+from enitide_operator.cli.picture import INKS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Row = Mapping[str, Any]
@@ -174,8 +176,9 @@ def _whose_block(address: Address, reports: Iterable[SubnetReport]) -> str:
         network = ipaddress.ip_network(report.spec.cidr)
         if address in network and report.status.map:
             index = (int(address) - int(network.network_address)) >> 4
-            look = block_text.read(report.status.map)[index].look
-            what = look.name.lower().replace("_", " ")
+            if int(address) - int(network.network_address) < AWS_FIRST or address == network.broadcast_address:
+                return f"; it is one of AWS's own five in {report.metadata.name}"
+            what = INKS[block_text.read(report.status.map)[index].look].name
             return f"; its /28 in {report.metadata.name} is {what} as of {report.status.observed_at}"
     return "; it is in no subnet that nodes of this cluster can use, as far as SubnetReports say"
 

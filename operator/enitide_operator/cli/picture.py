@@ -94,5 +94,5 @@ def _square(pen: Any, cell: Cell, left: int, top: int, size: int) -> None:
         pen.rectangle(box, fill=ink.rgb)
         return
     pen.rectangle(box, fill=INKS[Look.WHOLE].rgb)
-    taken = max(1, round((size - 1) * (16 - cell.free) / 16))
+    taken = max(2, round((size - 1) * (16 - cell.free) / 16))
     pen.rectangle((left, top + size - 1 - taken, left + size - 2, top + size - 2), fill=ink.rgb)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from enitide_api.output import Column, emit, output_option, paint
-from enitide_kube.client import HttpKube
-from enitide_operator.cli.aws import aws_options, gateway
-from enitide_operator.cli.checks import FAILING, UNCHECKED, Check
+from enitide_operator.cli.aws import aws_options
 from enitide_operator.cli.collect import cluster_options
-from enitide_operator.cli.survey import Wish, of_aws, of_cluster
+
+if TYPE_CHECKING:
+    from enitide_operator.cli.checks import Check
+    from enitide_operator.cli.survey import Wish
 
 _COLUMNS = (
     Column("area", "area"),
@@ -22,7 +23,7 @@ _COLUMNS = (
     Column("detail", "detail"),
     Column("next", "next"),
 )
-_COLOURS = {"ok": "green", FAILING: "red", UNCHECKED: "yellow"}
+_COLOURS = {"ok": "green", "failing": "red", "not checked": "yellow"}
 
 
 @click.command(epilog="Example: enitide preflight --cluster-name prod --service-account kube-system/enitide-operator")
@@ -50,9 +51,11 @@ def main(
     if service_account and service_account.count("/") != 1:
         raise click.UsageError(f"--service-account {service_account}: write NAMESPACE/NAME")
     lease = (where["lease_namespace"], where["lease_name"])
+    from enitide_operator.cli.survey import Wish  # here, so that --help is quick
+
     wish = Wish(cluster_name, aws_region, aws_endpoint_url, lease, service_account, taint_nodes)
     found = asyncio.run(_run(where["kubeconfig"], wish))
-    failing = any(each.state == FAILING for each in found)
+    failing = any(each.state == "failing" for each in found)
     if form in ("json", "yaml"):
         emit({"ok": not failing, "checks": [asdict(each) for each in found]}, form)
     else:
@@ -63,6 +66,10 @@ def main(
 
 
 async def _run(kubeconfig: str | None, wish: Wish) -> list[Check]:
+    from enitide_kube.client import HttpKube
+    from enitide_operator.cli.aws import gateway
+    from enitide_operator.cli.survey import of_aws, of_cluster
+
     async with HttpKube.connect(kubeconfig, user_agent="enitide-cli") as kube:
         found, classes, nodes = await of_cluster(kube, wish)
     async with gateway(wish.region, wish.endpoint_url) as ec2:
@@ -72,5 +79,5 @@ async def _run(kubeconfig: str | None, wish: Wish) -> list[Check]:
 def sentence(found: list[Check]) -> str:
     """The verdict in a line."""
     counts = {state: sum(each.state == state for each in found) for state in _COLOURS}
-    verdict = "something fails" if counts[FAILING] else "nothing fails"
-    return f"{verdict}: {counts['ok']} ok, {counts[FAILING]} failing, {counts[UNCHECKED]} not checked."
+    verdict = "something fails" if counts["failing"] else "nothing fails"
+    return f"{verdict}: {counts['ok']} ok, {counts['failing']} failing, {counts['not checked']} not checked."
