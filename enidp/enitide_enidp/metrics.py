@@ -6,10 +6,11 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from enitide_enidp.core import Core
+from enitide_enidp.endpoints.waiting import NAME, TEXT
 from enitide_enidp.waits import Waits
 from enitide_ipam.rows import address_rows
 
@@ -41,7 +42,7 @@ class StateCollector(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """Every family there can be, without samples."""
-        return [make() for make in (_waits, _addresses, _endpoints, _ready, _undone, _drops)]
+        return [make() for make in (_waits, _addresses, _address_wait, _endpoints, _ready, _undone, _drops)]
 
     def collect(self) -> Iterable[Metric]:
         """One family after the other; nothing of the core before there is one."""
@@ -59,6 +60,7 @@ def _of_core(core: Core) -> Iterable[Metric]:
     for state, count in Tally(row.state for row in address_rows(core.memory.pool)).items():
         addresses.add_metric([state], count)
     yield addresses
+    yield from core.endpoints.address_wait.collect()
     endpoints = _endpoints()
     endpoints.add_metric([], len(core.endpoints.live))
     yield endpoints
@@ -84,6 +86,10 @@ def _waits() -> GaugeMetricFamily:
 def _addresses() -> GaugeMetricFamily:
     text = "Addresses of this node by state; cooling ones rest after a pod."
     return GaugeMetricFamily("enitide_addresses", text, labels=["state"])
+
+
+def _address_wait() -> HistogramMetricFamily:
+    return HistogramMetricFamily(NAME, TEXT, labels=["outcome"])
 
 
 def _endpoints() -> GaugeMetricFamily:

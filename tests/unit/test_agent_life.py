@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,14 @@ async def test_an_address_that_cannot_be_recorded_is_not_handed_out(kernel: Kern
     assert caught.value.cni_reason == "JournalFailed"
     assert kernel.done == []
     assert memory.pool.owners() == ()
+
+
+async def test_how_long_an_add_waited_is_counted_by_what_came_of_it(kernel: Kernel) -> None:
+    endpoints, memory = endpoints_on(kernel)
+    await endpoints.add(CALL, lambda: False)
+    memory.pool.set_ready([])
+    with pytest.raises(CniError) as caught:
+        await endpoints.add(replace(CALL, container_id="other"), lambda: False)
+    (family,) = endpoints.address_wait.collect()
+    counts = {s.labels["outcome"]: s.value for s in family.samples if s.name.endswith("_count")}
+    assert counts == {"ok": 1.0, str(caught.value.cni_reason): 1.0}

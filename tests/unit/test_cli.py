@@ -45,6 +45,28 @@ def test_help_imports_neither_aws_nor_kubernetes_nor_pydantic():
     assert done.returncode == 0, done.stderr
 
 
+LOOKING = [each for each in COMMANDS if each.target.startswith("enitide_operator.cli.")]
+
+
+@pytest.mark.parametrize("row", LOOKING, ids=lambda row: row.name)
+def test_the_help_of_a_command_that_looks_loads_neither_clients_nor_logging(row):
+    program = (
+        "import sys\nfrom enitide_api.cli import main\n"
+        f"try: main([{row.name!r}, '--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'aiobotocore', 'botocore', 'boto3', 'aiohttp', 'pydantic', 'structlog', 'PIL', 'prometheus_client'}\n"
+        "heavy &= set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_that_looks_shows_an_example():
+    for name in ("why", "who", "plan", "frag", "forecast", "preflight", "gc"):
+        done = run(name, "--help")
+        assert f"enitide {name}" in done.stdout.replace("\n", " ").split("Example", 1)[1], name
+
+
 def test_a_misspelt_command_is_answered_with_the_closest_right_one(capsys):
     code, printed = exit_code(["statsu"], capsys)
     assert code == 2

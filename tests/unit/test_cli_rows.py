@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -149,3 +150,23 @@ def test_an_eninode_whose_node_is_gone_is_named_as_left_over_and_makes_nothing_u
 
 def test_a_table_has_a_dash_where_there_is_nothing():
     assert table(["a", "b"], [[cell(None), cell([])], ["x", cell(True)]]) == "A  B\n-  -\nx  yes"
+
+
+def tainted(free):
+    taint = {"key": "enitide.io/no-address", "effect": "NoSchedule"}
+    body = {"metadata": {"name": "n"}, "spec": {"taints": [taint]}}
+    node = decode(msgspec.json.encode(body), Node)
+    pool = {"preAllocate": 4}
+    seen = cluster(
+        eninode(capacity={"slots": 27, "usedSlots": 9, "provisioned": 2 + free}, **{"class": {"pool": pool}})
+    )
+    found = report(replace(seen, kube_nodes=(node,)), NOW)
+    return next(each for each in found["checks"] if each["check"] == "taints")
+
+
+def test_a_tainted_node_without_addresses_is_told_and_one_that_has_them_is_a_fault():
+    assert tainted(0)["state"] == "ok"
+    assert tainted(0)["next"] == "enitide why n"
+    assert tainted(3)["state"] == "ok"  # the hysteresis may hold it a while
+    assert tainted(4)["state"] == "failing"
+    assert tainted(4)["next"] == "kubectl taint nodes n enitide.io/no-address:NoSchedule-"

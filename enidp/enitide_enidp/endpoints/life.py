@@ -20,6 +20,7 @@ from enitide_enidp.endpoints.gate import Gate, OpenGate
 from enitide_enidp.endpoints.live import Live, addresses_of, endpoint_of, wiring_of
 from enitide_enidp.endpoints.locks import Locks
 from enitide_enidp.endpoints.reaper import Reaper
+from enitide_enidp.endpoints.waiting import address_wait
 from enitide_enidp.memory import Memory
 from enitide_enidp.netlink import pod
 from enitide_enidp.netlink.build import family_of
@@ -67,6 +68,7 @@ class Endpoints:
         self._resolve = resolve
         self.gate: Gate = gate or OpenGate()
         self._news = asyncio.Event()
+        self.address_wait = address_wait()
         memory.on_change(self._tell)
 
     def _tell(self) -> None:
@@ -94,13 +96,15 @@ class Endpoints:
 
     async def _allocate(self, call: Call, is_gone: Callable[[], bool]) -> Grant:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._add_wait_s
+        began_s = loop.time()
+        deadline = began_s + self._add_wait_s
         who = self._resolve(call.pod)
         told = False
         while True:
             answer = self._memory.pool.allocate(call.owner, who, self._memory.now(), began=call.began_s)
             if isinstance(answer, Grant):
                 self._keep_or_abort(call.owner, answer)
+                self.address_wait.labels("ok").observe(loop.time() - began_s)
                 return answer
             if (
                 not told
@@ -109,6 +113,7 @@ class Endpoints:
                 self._memory.changed()
             left_s = deadline - loop.time()
             if not answer.retry or left_s <= 0 or is_gone():
+                self.address_wait.labels(answer.reason).observe(loop.time() - began_s)
                 raise _refused(answer)
             news = self._news
             try:

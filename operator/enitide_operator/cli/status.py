@@ -14,6 +14,7 @@ from enitide_api.reasons import Reason
 from enitide_api.resources import seconds
 from enitide_operator.cli.collect import Cluster, cluster_options, read
 from enitide_operator.cli.rows import Row, node_row
+from enitide_operator.taints import EFFECT, KEY, is_tainted
 
 _LEASE_DURATION_S = 45.0
 _OPERATOR = "app.kubernetes.io/name=enitide,app.kubernetes.io/component=operator"  # labels of charts/enitide
@@ -41,6 +42,7 @@ def report(cluster: Cluster, now: datetime) -> Row:
         *_conditions(cluster),
         *_nodes(rows, waiting, absent),
         _addresses(rows),
+        *_taints(cluster, rows),
         *_leftover(leftover),
     ]
     return {
@@ -100,6 +102,21 @@ def _leftover(names: list[str]) -> list[Row]:
     command = f"kubectl delete en {' '.join(names[:5])}"
     found = _check("leftovers", True, f"{len(names)} ENINodes of Nodes that are gone; collected once EC2 says so too")
     return [found | {"next": command}]
+
+
+def _taints(cluster: Cluster, rows: list[Row]) -> list[Row]:
+    """Nodes that are kept from new pods for want of an address; those that have addresses again are told apart."""
+    tainted = sorted(n.metadata.name for n in cluster.kube_nodes if is_tainted(n))
+    if not tainted:
+        return []
+    buffer = {n.metadata.name: n.status.class_.pool.pre_allocate for n in cluster.nodes if n.status.class_}
+    free = {row["name"]: row["free"] for row in rows}
+    stale = [name for name in tainted if free.get(name, 0) >= max(1, buffer.get(name, 1))]
+    if stale:
+        detail = f"{', '.join(stale[:5])} carry {KEY} and have addresses: the operator no longer takes it away"
+        return [_check("taints", False, detail, f"kubectl taint nodes {' '.join(stale[:5])} {KEY}:{EFFECT}-")]
+    detail = f"{len(tainted)} nodes without an address to give carry {KEY}: {', '.join(tainted[:5])}"
+    return [_check("taints", True, detail) | {"next": f"enitide why {tainted[0]}"}]
 
 
 def _addresses(rows: list[Row]) -> Row:
