@@ -67,8 +67,8 @@ class NodesPeer:
 class ServicePeer:
     """Services by name or by labels.
 
-    What a Service with a selector selects, by its labels; of one without, the addresses of its endpoints. `namespace`
-    empty: of any. `name` empty: by `labels`. `addresses`: the addresses even where the Service has a selector.
+    They stand for the addresses of their ready endpoints and, unless `addresses`, for the pods that they select.
+    `namespace` empty: of any. `name` empty: by `labels`.
     """
 
     namespace: str

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from enitide_policy.directory import Directory
 from enitide_policy.evaluate import Decision, End, Packet
 from enitide_policy.judge import EngineJudge
 from enitide_policy.manifests import read
@@ -17,9 +18,10 @@ from enitide_policy.verdict import Judge, answers, rule_row, word
 def verdict_report(objects: Iterable[Mapping[str, Any]], queries: Any) -> dict[str, Any]:
     """`{"verdicts": [...], "problems": [...]}`. `UsageError` for queries that cannot be read."""
     manifests = read(objects)
-    asked = read_queries(queries, manifests.world)
+    directory = Directory(manifests.world)
+    asked = read_queries(queries, directory)
     judge = EngineJudge(manifests.world, manifests.policies)
-    rows, problems = answers(judge, asked, manifests.world)
+    rows, problems = answers(judge, asked, directory)
     return {"verdicts": rows, "problems": [problem.row() for problem in (*manifests.problems, *problems)]}
 
 
@@ -64,9 +66,10 @@ class Recorder:
 def trace_report(objects: Iterable[Mapping[str, Any]], query: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict of one query as `verdict`, and every rule that was asked about it, in order, as `steps`."""
     manifests = read(objects)
-    asked = read_queries([query], manifests.world)
+    directory = Directory(manifests.world)
+    asked = read_queries([query], directory)
     recorder = Recorder(EngineJudge(manifests.world, manifests.policies), [])
-    rows, problems = answers(recorder, asked, manifests.world)
+    rows, problems = answers(recorder, asked, directory)
     steps = [row for entry in recorder.asked for row in trace_rows(*entry)]
     found = [problem.row() for problem in (*manifests.problems, *problems)]
     return {"verdict": rows[0], "steps": steps, "problems": found}

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from enitide_api.reasons import Reason
+from enitide_policy.directory import Directory, Target
 from enitide_policy.evaluate import Decision, End, Packet
 from enitide_policy.mapstate import Action, Direction
 from enitide_policy.model import ICMP, ICMPV6, PROTOCOLS
 from enitide_policy.problems import ObjectRef, Problem
-from enitide_policy.query import FAMILIES, Query, Target, pod_ends
-from enitide_policy.world import Backend, World
+from enitide_policy.query import FAMILIES, Query
+from enitide_policy.world import Backend
 
 _WORDS = {number: word for word, number in FAMILIES.items()}
 _STRENGTH = (Reason.ALLOWED_BY_RULE, Reason.SELF_TRAFFIC, Reason.OWN_NODE_TRAFFIC, Reason.ALLOWED_BY_DEFAULT)
@@ -83,12 +84,12 @@ def _refused(reason: Reason) -> Verdict:
     return Verdict(neither, neither, reason)
 
 
-def answer(judge: Judge, query: Query, world: World) -> tuple[dict[str, Any], list[Problem]]:
+def answer(judge: Judge, query: Query, directory: Directory) -> tuple[dict[str, Any], list[Problem]]:
     """The row of one query, and what is to be said about the query itself."""
     if query.source.gone or query.target.gone:
         return {"id": query.id, **_refused(Reason.POD_ENDED).body()}, []
     if query.target.service is not None:
-        return _service(judge, query, world)
+        return _service(judge, query, directory)
     verdict, problems = _both_families(judge, query)
     return {"id": query.id, **verdict.body()}, problems
 
@@ -128,12 +129,12 @@ def _family(query: Query, message: str) -> Problem:
     return Problem(ObjectRef("query", "", str(query.id)), "family", Reason.FAMILY_MISMATCH, message)
 
 
-def _service(judge: Judge, query: Query, world: World) -> tuple[dict[str, Any], list[Problem]]:
+def _service(judge: Judge, query: Query, directory: Directory) -> tuple[dict[str, Any], list[Problem]]:
     """Every ready endpoint is judged; the Service is allowed if all of them are."""
-    backends, problems = _backends(query, world)
+    backends, problems = _backends(query, directory)
     rows, verdicts = [], []
     for backend, port in backends:
-        target = Target(str(backend.address), (_behind(backend, world),))
+        target = Target(str(backend.address), (directory.behind(backend.address),))
         if not query.source.families & target.families:
             continue
         verdict, more = _both_families(judge, replace(query, target=target, port=port))
@@ -146,7 +147,7 @@ def _service(judge: Judge, query: Query, world: World) -> tuple[dict[str, Any], 
     return {"id": query.id, **worst.body(), "endpoints": rows}, problems
 
 
-def _backends(query: Query, world: World) -> tuple[list[tuple[Backend, int]], list[Problem]]:
+def _backends(query: Query, directory: Directory) -> tuple[list[tuple[Backend, int]], list[Problem]]:
     service = query.target.service
     assert service is not None
     name = next(
@@ -159,7 +160,7 @@ def _backends(query: Query, world: World) -> tuple[list[tuple[Backend, int]], li
     family = {query.family} if query.family else {4, 6}
     return [
         (backend, number)
-        for backend in world.backends
+        for backend in directory.world.backends
         if backend.ready
         and (backend.namespace, backend.service) == (service.namespace, service.name)
         and backend.address.version in family
@@ -168,20 +169,11 @@ def _backends(query: Query, world: World) -> tuple[list[tuple[Backend, int]], li
     ], []
 
 
-def _behind(backend: Backend, world: World) -> End:
-    """Who has the address of an endpoint."""
-    for pod in world.pods.values():
-        if not pod.gone and backend.address in pod.addresses:
-            return next(e for e in pod_ends(pod, world) if e.address == backend.address)
-    node = next((node.name for node in world.nodes.values() if backend.address in node.addresses), "")
-    return End(backend.address, node=node)
-
-
-def answers(judge: Judge, queries: Iterable[Query], world: World) -> tuple[list[dict[str, Any]], list[Problem]]:
+def answers(judge: Judge, queries: Iterable[Query], directory: Directory) -> tuple[list[dict[str, Any]], list[Problem]]:
     """All rows in order, and the problems of the queries."""
     rows, problems = [], []
     for query in queries:
-        row, found = answer(judge, query, world)
+        row, found = answer(judge, query, directory)
         rows.append(row)
         problems += found
     return rows, problems

@@ -111,11 +111,13 @@ def services_of(peer: ServicePeer, world: World) -> list[Service]:
 
 
 def _stands_for(peer: ServicePeer, service: Service, world: World) -> list[Peer]:
+    """Its ready endpoints by address, which needs no label to be relevant; and the pods that it selects."""
+    key = (service.namespace, service.name)
+    found: list[Peer] = [_only(b.address) for b in world.backends if (b.namespace, b.service) == key and b.ready]
     if service.selector and not peer.addresses:
         own = [equals(POD + key, value) for key, value in service.selector]
-        return [PodsPeer(selector([*own, in_namespace(service.namespace)]))]
-    key = (service.namespace, service.name)
-    return [_only(b.address) for b in world.backends if (b.namespace, b.service) == key and b.ready]
+        found.append(PodsPeer(selector([*own, in_namespace(service.namespace)])))
+    return found
 
 
 def _only(address: Address) -> CidrPeer:

@@ -102,3 +102,25 @@ def test_a_setting_names_keys_of_pods_and_of_namespaces():
 )
 def test_what_is_no_policy_names_nothing(spec):
     assert relevance_of(spec) == Relevance()
+
+
+def test_what_is_read_from_the_text_covers_what_the_parsed_policy_asks_for():
+    from support.policy_cases import objects_of
+    from unit.policy import test_bad_policies, test_cilium, test_clusternetworkpolicy, test_networkpolicy
+
+    from enitide_policy.parse import VERSIONS, parse
+    from enitide_policy.relevance import relevance_of_policy
+
+    texts = [text for text, *_ in test_networkpolicy.SCENARIOS.values()]
+    texts += [text for text, *_ in test_clusternetworkpolicy.SCENARIOS.values()]
+    texts += [text for text, *_ in test_cilium.SCENARIOS.values()]
+    texts += [text for text, *_ in (*test_bad_policies.NAMESPACED.values(), *test_bad_policies.CLUSTER.values())]
+    seen = 0
+    for obj in objects_of(*texts, test_clusternetworkpolicy.ANCESTORS):
+        if obj.get("kind") in VERSIONS:
+            coarse = relevance_of([obj.get("spec"), obj.get("specs")])
+            for policy in parse(obj).policies:
+                exact = relevance_of_policy(policy)
+                assert coarse | exact == coarse, obj
+                seen += bool(exact.pod_keys)
+    assert seen > 20

@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 
 from hypothesis import strategies as st
 
+from enitide_policy.directory import Directory
 from enitide_policy.evaluate import End, Packet
 from enitide_policy.labels import IdentityLabels, PodFacts
 from enitide_policy.mapstate import Action, Direction
@@ -142,10 +143,9 @@ def worlds(draw):
 
 def ends_of(world):
     """All ends that policies may be asked about: pods, nodes, outside."""
-    from enitide_policy.query import node_addresses, pod_ends
-
-    pods = [end for pod in world.pods.values() for end in pod_ends(pod, world)]
-    nodes = [End(address, node=name) for name, some in node_addresses(world).items() for address in some]
+    directory = Directory(world)
+    pods = [end for pod in world.pods.values() for end in directory.pod_ends(pod)]
+    nodes = [End(address, node=name) for name, some in directory.nodes.items() for address in some]
     return pods, [*pods, *nodes, *(End(address) for address in OUTSIDE)]
 
 

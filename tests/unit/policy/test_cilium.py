@@ -168,7 +168,7 @@ endpoints: [{addresses: [10.99.0.1]}]
         x/a -> 10.99.0.1 TCP/443 = allowed
         x/a -> 8.8.8.8 TCP/443 = denied""",
     ),
-    "toServices: what the Service selects": (
+    "toServices: its endpoints and what the Service selects": (
         cilium(EVERY + "egress: [{toServices: [{k8sService: {serviceName: web, namespace: x}}]}]"),
         "x/a -> service/x/web TCP/80 = allowed\nx/a -> x/b TCP/9 = allowed\nx/a -> x/c TCP/80 = denied",
     ),

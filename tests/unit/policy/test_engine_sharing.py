@@ -1,16 +1,17 @@
 """What the engine does not do: touch, recompute, test or write more than an event selects."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 from unit.policy.kernel import Kernel
 
 from enitide_policy.engine.engine import Engine
 from enitide_policy.labels import IdentityLabels
-from enitide_policy.mapstate import Action, Direction
-from enitide_policy.model import ANY_L4, L4, TCP, AnyPeer, CidrPeer, PodsPeer, Policy, Rule, Tier
+from enitide_policy.mapstate import MIDDLE_DENY, Action, Direction
+from enitide_policy.model import ANY_L4, L4, TCP, AnyPeer, CidrPeer, NodesPeer, PodsPeer, Policy, Rule, Tier
 from enitide_policy.problems import ObjectRef
 from enitide_policy.selectors import equals, selector
+from enitide_policy.world import Node
 
 pytestmark = pytest.mark.unit
 
@@ -182,3 +183,65 @@ def test_policies_edited_twice_in_one_batch_count_once():
     assert kernel.rule_set("e-a").isolated_ingress
     assert kernel.rule_set("e-a").entries == {}
     assert engine.counts.distilled == 1
+
+
+def test_a_range_named_for_another_pod_is_written_for_all_that_grant_it_before_it_is_entered_and_deleted_after():
+    engine, kernel = engine_of(["a", "b"])
+    wide, narrow = CidrPeer(ip_network("10.0.0.0/8")), CidrPeer(ip_network("10.1.0.0/16"))
+    kernel.apply(say(engine, policy("p", app("a"), allow(wide))))
+    mine = kernel.endpoints["e-a"]
+    changes = say(engine, policy("q", app("b"), allow(narrow)))
+    assert [(delta.id, len(delta.puts)) for delta in changes.early] == [(mine, 1)]
+    assert changes.cidrs.keys() == {narrow.network}
+    kernel.apply(changes)
+    engine.policy(ObjectRef("Policy", "x", "q"))
+    changes = engine.commit()
+    assert changes.cidrs_gone == (narrow.network,)
+    assert [(delta.id, len(delta.deletes)) for delta in changes.late] == [(mine, 1)]
+    kernel.apply(changes)
+    assert len(kernel.rule_set("e-a").entries) == 1
+
+
+def test_denies_are_put_first_and_deleted_last():
+    engine, kernel = engine_of(["a", "b", "c"])
+    both = [allow(PodsPeer(app("b"))), allow(PodsPeer(app("c")), index=1, action=Action.DENY)]
+    changes = say(engine, policy("p", app("a"), *both, tier=Tier.CILIUM))
+    kernel.apply(changes)
+    other = engine.identity
+    for number in range(900, 910):
+        other(number, labels(app="bc"[number % 2]))
+    kernel.apply(engine.commit())
+    (delta,) = say(engine, policy("p", app("a"), tier=Tier.CILIUM)).deltas
+    denied = [bool(kernel.sets[delta.id][key] & MIDDLE_DENY) for key in delta.deletes]
+    assert denied == sorted(denied)
+    assert set(denied) == {False, True}
+    (delta,) = say(engine, policy("p", app("a"), *both, tier=Tier.CILIUM)).deltas
+    put = [bool(value & MIDDLE_DENY) for value in delta.puts.values()]
+    assert put == sorted(put, reverse=True)
+
+
+def test_a_pod_that_changes_its_set_never_meets_its_old_set_changed():
+    engine, kernel = engine_of(["a", "b"])
+    kernel.apply(say(engine, policy("p", selector([]), allow(PodsPeer(app("b"))))))
+    number = kernel.endpoints["e-a"]
+    engine.policy(ObjectRef("Policy", "x", "p"), (policy("p", selector([]), allow(PodsPeer(app("a")))),))
+    changes = say(engine, policy("q", app("a"), allow(PodsPeer(app("b")))))
+    assert [delta.id for delta in changes.deltas] == []
+    assert changes.endpoints.keys() == {"e-a", "e-b"}
+    assert changes.dropped == (number,)
+
+
+def test_a_node_that_changes_its_labels_changes_policies_that_name_nodes():
+    engine, kernel = engine_of(["a"])
+    engine.node("n", Node("n", (("zone", "one"),), (ip_address("172.16.0.1"),)))
+    peer = NodesPeer(selector([equals("zone", "two")]))
+    kernel.apply(say(engine, policy("p", app("a"), allow(peer))))
+    assert kernel.cidrs == {}
+    engine.node("n", Node("n", (("zone", "two"),), (ip_address("172.16.0.1"),)))
+    kernel.apply(engine.commit())
+    assert kernel.cidrs.keys() == {ip_network("172.16.0.1/32")}
+    assert len(kernel.rule_set("e-a").entries) == 1
+    engine.node("n", None)
+    kernel.apply(engine.commit())
+    assert kernel.cidrs == {}
+    assert kernel.rule_set("e-a").entries == {}

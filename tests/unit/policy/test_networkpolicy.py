@@ -207,6 +207,45 @@ SCENARIOS = {
 }
 
 
+IPV6 = """
+apiVersion: v1
+kind: Pod
+metadata: {name: six, namespace: x, labels: {pod: six}}
+spec: {nodeName: n1}
+status: {phase: Running, podIPs: [{ip: 10.0.9.1}, {ip: "fd00:1::1"}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: seven, namespace: y, labels: {pod: seven}}
+spec: {nodeName: n2}
+status: {phase: Running, podIPs: [{ip: 10.0.9.2}, {ip: "fd00:2::1"}]}
+---
+"""
+
+
+def test_ranges_of_ipv6_have_exceptions_too_and_say_nothing_of_ipv4():
+    egress = policy(
+        "podSelector: {matchLabels: {pod: six}}\npolicyTypes: [Egress]\n"
+        "egress: [{to: [{ipBlock: {cidr: 'fd00::/8', except: ['fd00:2:0::/64']}}, {ipBlock: {cidr: '2001:db8::/32'}}]}]"
+    )
+    lines = """x/six -> fd00:3::9 TCP/80 = allowed
+    x/six -> fd00:2::1 TCP/80 = denied
+    x/six -> 2001:db8::1 ICMP/128 = allowed
+    x/six -> y/seven TCP/80 IPv6 = denied
+    x/six -> y/seven TCP/80 IPv4 = denied
+    x/six -> 10.0.9.2 TCP/80 = denied"""
+    assert differences(objects_of(XYZ, IPV6, egress), lines) == []
+
+
+def test_a_relabelled_pod_a_changed_and_a_deleted_policy_change_the_verdict():
+    only_b = policy("podSelector: {}\ningress: [{from: [{podSelector: {matchLabels: {pod: b}}}]}]")
+    line = "x/c -> x/a TCP/80 = "
+    assert differences(objects_of(XYZ, only_b), line + "denied") == []
+    assert differences(objects_of(XYZ.replace("labels: {pod: c}", "labels: {pod: b}"), only_b), line + "allowed") == []
+    assert differences(objects_of(XYZ, only_b.replace("pod: b", "pod: c")), line + "allowed") == []
+    assert differences(objects_of(XYZ), line + "allowed") == []
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_networkpolicy_works_as_its_specification_says(name):
     policies, lines = SCENARIOS[name]
