@@ -245,3 +245,16 @@ def test_a_node_that_changes_its_labels_changes_policies_that_name_nodes():
     kernel.apply(engine.commit())
     assert kernel.cidrs == {}
     assert kernel.rule_set("e-a").entries == {}
+
+
+def test_pods_that_part_company_by_their_ports_leave_their_common_set_as_it_was():
+    engine, kernel = Engine(), Kernel()
+    for number, ports in ((300, ()), (301, (("web", "TCP", 80),))):
+        engine.identity(number, IdentityLabels("x", pod=(("app", "a"),), ports=ports))
+        engine.endpoint(f"e{number}", number)
+    kernel.apply(engine.commit())
+    (shared,) = kernel.sets
+    changes = say(engine, policy("p", app("a"), allow(AnyPeer(), l4=(L4(TCP, name="web"),))))
+    assert not changes.deltas
+    assert len(changes.created) == 2
+    assert changes.dropped == (shared,)
