@@ -31,6 +31,8 @@ from enitide_operator.pods import SlimPod
 from enitide_operator.tasks import Tasks
 from enitide_operator.term import Term
 from enitide_policy.labels import PodFacts, Relevance
+from enitide_policy.parse import parse
+from enitide_policy.problems import Problem
 from enitide_policy.relevance import relevance_of, relevance_of_settings
 from enitide_policy.relevance_book import RelevanceBook
 
@@ -48,31 +50,25 @@ class SlimNamespace(Slim, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class PolicyKeys:
-    """A policy as the operator keeps it: what it makes relevant."""
+    """A policy as the operator keeps it: what it makes relevant, and what is wrong with it."""
 
     metadata: Meta
     relevance: Relevance
+    problems: tuple[Problem, ...]
 
 
-class _WirePolicy(Slim, frozen=True, kw_only=True):
-    metadata: Meta = Meta()
-    spec: Any = None
-    specs: Any = None
+def policy_decoder(kind: Kind) -> Callable[[bytes], PolicyKeys]:
+    """A reader of policies of one kind; a list's items do not say their kind themselves."""
 
+    def read(raw: bytes) -> PolicyKeys:
+        obj: dict[str, Any] = msgspec.json.decode(raw)
+        obj.setdefault("kind", kind.kind)
+        obj.setdefault("apiVersion", kind.api_version)
+        meta = msgspec.json.decode(raw, type=SlimNamespace).metadata
+        slim = Meta(name=meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version)
+        return PolicyKeys(slim, relevance_of([obj.get("spec"), obj.get("specs")]), parse(obj).problems)
 
-_POLICY = msgspec.json.Decoder(_WirePolicy)
-
-
-def decode_policy(raw: bytes) -> PolicyKeys:
-    """A policy of any kind."""
-    wire = _POLICY.decode(raw)
-    meta = Meta(
-        name=wire.metadata.name,
-        namespace=wire.metadata.namespace,
-        uid=wire.metadata.uid,
-        resource_version=wire.metadata.resource_version,
-    )
-    return PolicyKeys(meta, relevance_of([wire.spec, wire.specs]))
+    return read
 
 
 class Directory:
@@ -115,7 +111,9 @@ class Directory:
         )
         self._batches = self._mirror(ENDPOINTBATCH, decode_batch_head, self._on_batch)
         self._namespaces = self._mirror(NAMESPACE, msgspec.json.Decoder(SlimNamespace).decode, self._on_namespace)
-        self._policies = [self._mirror(kind, decode_policy, self._policy_of(kind), optional=True) for kind in POLICIES]
+        self._policies = [
+            self._mirror(kind, policy_decoder(kind), self._policy_of(kind), optional=True) for kind in POLICIES
+        ]
         self._rekey = asyncio.Event()
         self._settled = asyncio.Event()
         self._tasks: Tasks | None = None
@@ -146,6 +144,7 @@ class Directory:
             await mirror.synced.wait()
         self._rekey.set()
         await self._settled.wait()
+        self._tell_all_problems()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.writer.run(term), name="identities")
             group.create_task(self.publisher.run(term, self._replay), name="endpoint batches")
@@ -189,11 +188,30 @@ class Directory:
         self.join.moved(facts)
 
     def _policy_of(self, kind: Kind) -> OnChange[PolicyKeys]:
-        def on_change(key: str, _old: PolicyKeys | None, new: PolicyKeys | None) -> None:
+        def on_change(key: str, old: PolicyKeys | None, new: PolicyKeys | None) -> None:
+            if new is not None and (old is None or old.problems != new.problems):
+                self._tell_problems(kind, new)
             self._relevance.put((kind.kind, key), new.relevance if new is not None else None, self._now())
             self._rekey.set()
 
         return on_change
+
+    def _tell_problems(self, kind: Kind, policy: PolicyKeys) -> None:
+        """One Event on the policy for each finding; the leader's alone, so that nobody reads it twice."""
+        if self._tasks is None:
+            return
+        meta = policy.metadata
+        ref = ObjectRef(kind, meta.name, meta.namespace, meta.uid)
+        for reason in {problem.reason for problem in policy.problems}:
+            found = [each for each in policy.problems if each.reason is reason]
+            note = "; ".join(f"{each.field}: {each.message}" for each in found)
+            self._metrics.policy_problems.labels(kind.kind, reason).inc(len(found))
+            self._events.record(ref, reason, note, action="ReadingPolicy", event_type="Warning")
+
+    def _tell_all_problems(self) -> None:
+        for mirror, kind in zip(self._policies, POLICIES, strict=True):
+            for policy in tuple(mirror.store.values()):
+                self._tell_problems(kind, policy)
 
     async def _rekey_loop(self) -> None:
         """Follow the policies' keys: at once where one is new, later where nobody names one any more."""

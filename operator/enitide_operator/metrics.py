@@ -102,6 +102,12 @@ class Metrics:
         self.endpoints_doubted = self._counter(
             "endpoints_doubted", "What agents said of pods and addresses that are not theirs; nothing is done with it"
         )
+        self.policy_problems = self._counter(
+            "policy_problems",
+            "Parts of policies that are not valid or not done here, by kind and reason",
+            "kind",
+            "reason",
+        )
         self.foreign_writes = self._counter(
             "foreign_writes", "Identities and batches that somebody else wrote, and that were put right", "kind"
         )

@@ -128,6 +128,15 @@ async def test_a_network_policy_holds_between_pods_from_their_first_packet_on(
             assert not await pods.reaches("evil", "db")
         finally:
             server.kill()
+    shown = {row["owner"]: row for row in (await node.get("/v1/endpoints"))["endpoints"]}
+    db = shown["d/db"]
+    assert (db["state"], db["labels"]) == ("enforced", ["namespace=d", "app=db"])
+    (web,) = (row["id"] for row in (await node.get("/v1/identities"))["identities"] if "app=web" in row["labels"])
+    assert web == shown["d/web"]["identity"]
+    (policy,) = (await node.get("/v1/policies"))["policies"]
+    assert policy["selects"] == [f"{db['containerID']}/eth0"]
+    selectors = (await node.get("/v1/selectors"))["selectors"]
+    assert [web] in [row["identities"] for row in selectors]
 
 
 async def test_a_policy_that_comes_later_cuts_what_flows_and_lets_it_flow_again_when_it_goes(

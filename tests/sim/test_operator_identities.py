@@ -2,11 +2,12 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from support.directory_sim import API, Operator, World, until
 from support.virtual_loop import run_virtual
 
-from enitide_kube.port import NAMESPACE, POD, SECURITYIDENTITY
+from enitide_kube.port import EVENT, NAMESPACE, NETWORKPOLICY, POD, SECURITYIDENTITY
 from enitide_lab.apistore.faults import Fault
 from enitide_operator.identities.decide import QUARANTINE_S, UNUSED_S
 from enitide_operator.identities.numbers import Numbers
@@ -248,3 +249,24 @@ def test_a_number_that_came_free_is_the_last_to_be_given_again():
     first = numbers.take()
     numbers.free(first)
     assert [numbers.take() for _ in range(3)] == [first + 1, first + 2, first + 3]
+
+
+def test_what_is_wrong_with_a_policy_stands_as_an_event_on_that_policy_once():
+    async def scene(world, operator):
+        spec = {"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/33"}}]}]}
+        body = {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "bad"},
+            "spec": spec,
+        }
+        await world.kube.create(NETWORKPOLICY, body, namespace="d")
+        await world.kube.patch(NETWORKPOLICY, "bad", {"metadata": {"labels": {"a": "b"}}}, namespace="d")
+        await asyncio.sleep(5)
+        events = [msgspec.json.decode(raw) for raw in (await world.kube.list(EVENT)).items]
+        (event,) = (each for each in events if each["regarding"]["kind"] == "NetworkPolicy")
+        assert event["regarding"]["name"] == "bad"
+        assert "spec.ingress[0].from[0].ipBlock.cidr" in event["note"]
+        assert event.get("series") is None
+
+    simulate(scene)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from enitide_api.output import Column, emit, output_option
+from enitide_enidp.cli.agent import ask, run_dir_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +31,24 @@ def objects_option(function: F) -> F:
 @click.group()
 def main() -> None:
     """Who may talk to whom, and which rule says so."""
+
+
+@main.command("get")
+@run_dir_option
+@output_option
+def get_(run_dir: Path, form: str) -> None:
+    """Every policy that this node has read: whom it selects here, and what is wrong with it."""
+    rows = ask(run_dir, "/v1/policies")["policies"]
+    shown = [row | {"problems": [f"{each['field']}: {each['message']}" for each in row["problems"]]} for row in rows]
+    emit(rows, form, _columns("policy", "selects", "problems"), shown)
+
+
+@main.command()
+@run_dir_option
+@output_option
+def selectors(run_dir: Path, form: str) -> None:
+    """Every selector of a peer on this node: the identities that it selects, and how many uses it has."""
+    emit(ask(run_dir, "/v1/selectors")["selectors"], form, _columns("selector", "identities", "users"))
 
 
 @main.command()

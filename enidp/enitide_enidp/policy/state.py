@@ -53,6 +53,7 @@ class Local:
     identity: int = 0
     ruleset: int = 0
     told: EndpointPolicy | None = None
+    revision: int = 0
 
 
 class PolicyState:
@@ -257,6 +258,7 @@ class PolicyState:
         if local.told != policy:
             self._kernel.set_endpoint(local.ifindex, policy)
             local.told = policy
+            local.revision = self.revision + 1
 
     def _place(self, local: Local) -> None:
         keys = {key_of(address): address for address in local.addresses}

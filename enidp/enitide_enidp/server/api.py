@@ -31,7 +31,7 @@ from enitide_enidp.cni.request import (
     parse_call,
 )
 from enitide_enidp.metrics import CallMetrics, StateCollector
-from enitide_enidp.server import views
+from enitide_enidp.server import policy_views, views
 from enitide_enidp.server.http import Request, Response, json_response
 from enitide_enidp.server.paths import PATHS, PUBLIC
 
@@ -141,7 +141,24 @@ class Api:
 
     async def endpoints(self, _request: Request) -> Response:
         core = self._agent.core
-        return json_response({"endpoints": views.endpoints(core) if core else []})
+        rows = views.endpoints(core) if core else []
+        policy = self._agent.policy
+        return json_response(
+            {
+                "endpoints": [
+                    row | policy_views.endpoint(policy, f"{row['containerID']}/{row['ifname']}") for row in rows
+                ]
+            }
+        )
+
+    async def identities(self, _request: Request) -> Response:
+        return json_response({"identities": policy_views.identities(self._agent.policy)})
+
+    async def policies(self, _request: Request) -> Response:
+        return json_response({"policies": policy_views.policies(self._agent.policy)})
+
+    async def selectors(self, _request: Request) -> Response:
+        return json_response({"selectors": policy_views.selectors(self._agent.policy)})
 
     async def interfaces(self, _request: Request) -> Response:
         core = self._agent.core
