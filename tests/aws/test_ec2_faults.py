@@ -72,8 +72,8 @@ def test_a_server_error_after_the_effect_and_an_empty_answer(
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
     assert len(client.describe_network_interfaces()["NetworkInterfaces"]) == 2
     ec2_endpoint.control.add_fault(verb="reads", effect="empty", times=2)
-    assert "NetworkInterfaces" not in client.describe_network_interfaces()
-    assert "SecurityGroups" not in client.describe_security_groups()
+    assert client.describe_network_interfaces()["NetworkInterfaces"] == []
+    assert client.describe_security_groups()["SecurityGroups"] == []
 
 
 def test_a_fault_for_one_instance_spares_the_others(client: Any, ec2_endpoint: Endpoint, ec2_ground: Ground) -> None:

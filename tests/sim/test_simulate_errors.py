@@ -80,6 +80,8 @@ def test_the_scenario_that_the_others_spoil_is_sound() -> None:
         ("type: m5.large", "type: m5.larg", 17, "write 'm5.large'"),
         ("subnet: s-1, securityGroups: [sg-a]", "subnet: s-1, securityGroups: [sg-b]", 17, "write 'sg-a'"),
         ("count: 2", "count: 0", 18, "from 1"),
+        ("name: g", "name: G_1", 18, "RFC 1123"),
+        ("name: g", "name: g, labels: {a: 'no blank'}", 18, "no label value"),
         ("driftInterval: 10m", "driftIntervall: 10m", 19, "write 'driftInterval'"),
         ("driftInterval: 10m", "driftInterval: 1s", 19, "drift_interval"),
         ("{all: {rate: 4, burst: 20}}", "{al: {rate: 4, burst: 20}}", 19, "no verb of ours"),

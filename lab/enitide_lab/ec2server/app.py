@@ -86,7 +86,7 @@ class Endpoint:
                 if ruling.refuse is not None:
                     raise ruling.refuse
                 if ruling.effect is Effect.EMPTY:
-                    reply = Reply(200, wire.render(verb, {}) if verb in VERBS else _bare(verb))
+                    reply = Reply(200, wire.render(verb, wire.nothing(verb)))
                 else:
                     reply, items = self._act(verb, form, environ)
                     outcome = "ok" if reply.status < 300 else _code_in(reply.body)
@@ -201,10 +201,6 @@ class Endpoint:
 def _wait(delay_s: float) -> None:
     if delay_s > 0:  # even a sleep of nothing gives the processor away
         time.sleep(delay_s)
-
-
-def _bare(verb: str) -> bytes:
-    return f'<{verb}Response xmlns="{wire.NAMESPACE}"><requestId>empty</requestId></{verb}Response>'.encode()
 
 
 def _code_in(body: bytes) -> str:

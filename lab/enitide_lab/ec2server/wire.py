@@ -144,6 +144,13 @@ def render(verb: str, result: Mapping[str, Any]) -> bytes:
     return "".join(out).encode()
 
 
+def nothing(verb: str) -> dict[str, list[object]]:
+    """A listing of nothing, as EC2 writes it: each list is there, and empty."""
+    shape = operation(verb).output_shape
+    members = shape.members if isinstance(shape, StructureShape) else {}
+    return {name: [] for name, member in members.items() if isinstance(member, ListShape)}
+
+
 def known_part(shape: Shape, value: Any) -> Any:
     """`value` without what this botocore's shape does not know: for documents of another origin and a later date."""
     if isinstance(shape, StructureShape):

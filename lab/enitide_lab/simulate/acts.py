@@ -113,7 +113,7 @@ class Acts:
                 for_s=event.for_s,
                 every=event.every,
                 delay_s=event.delay_s,
-                subjects=frozenset(ground.instance_id(node) for node in event.nodes) | frozenset(event.nodes),
+                subjects=frozenset(ground.instance_id(node) for node in event.nodes),
             )
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 from enitide_api.crds import definitions
 from enitide_api.crds.eniclass import eniclass_schema
 from enitide_api.resources import API_VERSION, DEFAULT_CLASS
-from enitide_kube.port import CRD, ENICLASS
+from enitide_kube.port import CRD, ENICLASS, NODE
 from enitide_lab.apistore.lifecycle import Request
 from enitide_lab.apistore.patches import merge
 from enitide_lab.apistore.refusal import Refusal
@@ -116,6 +116,16 @@ def judge(name: str, spec: Mapping[str, Any], item: Item) -> None:
             item.refuse(refusal.status.message)
         cause = causes[0]
         _at(item, (cause.field or "").split(".")).refuse(f"ENIClass {name}: {cause.message}")
+
+
+def judge_node(name: str, labels: Mapping[str, str], item: Item) -> None:
+    """Refuse what the API server would not take as the name or the labels of a Node."""
+    body = {"metadata": {"name": name, "labels": dict(labels)}, "spec": {}}
+    store = _judge_store()
+    try:
+        store.create(store.type_of(NODE), "", body, dry_run=True)
+    except Refusal as refusal:
+        item.refuse(refusal.status.message)
 
 
 def class_body(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from enitide_api.resources import API_VERSION
 from enitide_api.settings import OperatorSettings
 from enitide_ipam.limits import known_types
 from enitide_lab.ec2model import limits
-from enitide_lab.simulate.classes import Classes, read_classes
+from enitide_lab.simulate.classes import Classes, judge_node, read_classes
 from enitide_lab.simulate.located import Item, given, load, required, unknown
 from enitide_lab.simulate.reading_events import Names, read_events
 from enitide_lab.simulate.scenario import (
@@ -269,6 +269,7 @@ def _node(item: Item, world: World) -> NodeGroup:
         tags=given(keys, "tags", Item.tags, {}),
         place=item.place,
     )
+    judge_node(group.members[-1], group.labels, item)
     home = next((each for each in world.subnets if each.vpc == world.vpc.id), None)
     if not group.subnet and home is None:
         item.refuse(f"subnet is missing, and none is in {world.vpc.id}: write one")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from enitide_kube.port import ENICLASS, ENINODE, EVENT, LEASE, NODE, POD
+from enitide_kube import port
 from enitide_lab.ec2model.faults import AWS_BUCKETS
 from enitide_lab.simulate.classes import Classes, spec_keys, unknown_class
 from enitide_lab.simulate.events import (
@@ -32,7 +32,7 @@ from enitide_lab.simulate.events import (
 from enitide_lab.simulate.located import Item, given, required, unknown
 from enitide_operator.ec2.port import Verb
 
-_KINDS = tuple(kind.kind for kind in (ENINODE, ENICLASS, NODE, POD, LEASE, EVENT))
+_KINDS = tuple(kind.kind for kind in vars(port).values() if isinstance(kind, port.Kind))
 _GROUPS = ("mutations", "reads", "*")
 VERBS = tuple(dict.fromkeys([*(verb.value for verb in Verb), *AWS_BUCKETS]))
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9]*(\.[A-Za-z0-9]+)*")
