@@ -65,9 +65,10 @@ def choose(
     The node's own subnet if it has the room (and no selector speaks), else the roomiest that has it, else the roomiest
     with any room at all. An ENI's own address is counted here, not by the caller.
     """
-    candidates = eligible(subnets, instance, selector)
+    known = tuple(subnets)
+    candidates = eligible(known, instance, selector)
     if not candidates:
-        return SubnetChoice(None, Reason.NO_ELIGIBLE_SUBNET, _nothing_matches(instance, selector))
+        return SubnetChoice(None, Reason.NO_ELIGIBLE_SUBNET, _nothing_matches(known, instance, selector))
     wanted = prefixes or addresses
     rooms = {each.id: new_interface_room(each, prefixes=bool(prefixes)) for each in candidates}
     enough = [each for each in candidates if rooms[each.id] >= wanted and _has_own(each)]
@@ -115,11 +116,13 @@ def _same_table(one: SubnetView, other: SubnetView) -> bool:
     return one.route_table == other.route_table
 
 
-def _nothing_matches(instance: InstanceFacts, selector: Selector) -> str:
+def _nothing_matches(subnets: Iterable[SubnetView], instance: InstanceFacts, selector: Selector) -> str:
     where = f"in {instance.vpc_id}, zone {instance.availability_zone}"
     if selector.ids:
         return f"none of the subnets {', '.join(sorted(selector.ids))} is {where}"
     if selector.tags:
         tags = ", ".join(f"{key}={value}" for key, value in sorted(selector.tags.items()))
         return f"no subnet {where} carries the tags {tags}"
+    if any(each.id == instance.subnet_id and each.zone == instance.availability_zone for each in subnets):
+        return f"all subnets of the node's route table {where} carry the tag {'='.join(NOT_FOR_PODS)}"
     return f"the node's subnet {instance.subnet_id or '(unknown)'} is not known {where}"

@@ -71,6 +71,18 @@ def test_prefixes_need_whole_blocks_and_an_address_for_the_eni_itself():
     assert chosen(subnet(free=100, whole=1), subnet("s-2", free=100, whole=2), prefixes=2) == "s-2"
 
 
+def test_a_subnet_tagged_as_not_for_pods_is_none_unless_a_selector_names_it():
+    tagged = {"kubernetes.io/role/cni": "0"}
+    assert chosen(subnet(tags=tagged), subnet("s-2")) == "s-2"
+    assert chosen(subnet(tags={"kubernetes.io/role/cni": "1"}), subnet("s-2")) == "s-1"
+    assert chosen(subnet(tags=tagged), selector=Selector(ids=("s-1",))) == "s-1"
+    answer = subnets.choose([subnet(tags=tagged)], INSTANCE, NONE, addresses=1)
+    assert answer.reason is Reason.NO_ELIGIBLE_SUBNET
+    assert "kubernetes.io/role/cni=0" in answer.message
+    elsewhere = subnet("s-2", tags={"kubernetes.io/role/cni": "1"}, route_table="rt-2")
+    assert chosen(subnet(free=0), elsewhere) is Reason.SUBNET_EXHAUSTED  # the tag does not undo the route table's rule
+
+
 def test_the_implicit_main_route_table_counts():
     tables = [
         RouteTableView("rt-main", VPC, main=True),
