@@ -2,8 +2,9 @@
 
 A read is given only to those who asked before it was sent, so that no asker gets facts older than its question.
 EC2's filter takes 200 values; more askers make more calls, never one unpaged one. A call that fails is halved while
-one half works, so that what fails for one asker keeps no other waiting. Where both halves fail it is EC2 that fails:
-nobody is singled out, and the window grows until something is answered, so that an outage costs few calls.
+one half works, so that what fails for one asker keeps no other waiting. Where both halves fail it may be EC2 that fails:
+the window grows until something is answered, so that an outage costs few calls; and whoever shared such a call asks in
+smaller company the next time, in at most `FEW` calls together, so that several sick askers are found out too.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from enitide_api.errors import EC2Throttled, EC2Unauthorized, EC2Unavailable, EnitideError
+from enitide_api.errors import EC2Throttled, EC2Unauthorized, EC2Unavailable, EnitideError, Retry
 from enitide_ipam.model import EniView
 from enitide_operator.ec2.port import InterfaceQuery, Read
 
 WINDOW_S = 0.25
 MOST_WINDOW_S = 8.0
 MOST_VALUES = 200
+FEW = 16
 
 ReadInterfaces = Callable[[InterfaceQuery], Awaitable[Read[EniView]]]
 Askers = dict[str, asyncio.Future[Read[EniView]]]
@@ -53,6 +55,7 @@ class InterfaceReader:
         self._batch = _Batch()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ill: set[str] = set()  # keys whose last call failed for what may be their own fault
 
     async def of_instance(self, instance_id: str) -> Read[EniView]:
         """All ENIs attached to it now. Errors as the call's; they reach every asker."""
@@ -94,12 +97,20 @@ class InterfaceReader:
     def _send(self) -> None:
         self._timer = None
         batch, self._batch = self._batch, _Batch()
-        for chunk in _chunks(batch.instances):
+        for chunk in self._chunks(batch.instances):
             self._start(chunk, _Form(lambda keys: InterfaceQuery(instance_ids=keys), lambda eni: eni.instance_id))
-        for chunk in _chunks(batch.tokens):
+        for chunk in self._chunks(batch.tokens):
             self._start(chunk, _Form(lambda keys: InterfaceQuery(tokens=keys), lambda eni: eni.token))
-        for chunk in _chunks(batch.interfaces):
+        for chunk in self._chunks(batch.interfaces):
             self._start(chunk, _Form(lambda keys: InterfaceQuery(interface_ids=keys), lambda eni: eni.id))
+
+    def _chunks(self, batch: Askers) -> list[Askers]:
+        """The askers of each call: as many as EC2 takes, but those whose last call failed in small groups."""
+        keys = sorted(batch)
+        ill = [key for key in keys if key in self._ill]
+        few = max(1, min(MOST_VALUES, -(-len(ill) // FEW)))
+        groups = _groups([key for key in keys if key not in self._ill], MOST_VALUES) + _groups(ill, few)
+        return [{key: batch[key] for key in group} for group in groups]
 
     def _start(self, askers: Askers, form: _Form) -> None:
         task = asyncio.get_running_loop().create_task(self._answer(askers, form))
@@ -124,6 +135,11 @@ class InterfaceReader:
             return
         if len(askers) > 1:
             self._failures += 1
+        if not isinstance(error, _ALL_ALIKE):
+            self._ill |= askers.keys()
+            if len(askers) > 1 and error.retry is Retry.NEVER:
+                # whose fault it is is not known: for those without any it is not for ever
+                error = EC2Unavailable(f"a reading shared by {len(askers)} failed: {error}")
         for future in askers.values():
             if not future.done():
                 future.set_exception(error)
@@ -136,6 +152,7 @@ class InterfaceReader:
         except EnitideError as error:
             return error
         self._failures = 0
+        self._ill -= askers.keys()
         found: dict[str, list[EniView]] = {key: [] for key in askers}
         for eni in read.items:
             if form.key(eni) in found:
@@ -152,6 +169,5 @@ def _halves(askers: Askers) -> tuple[Askers, Askers]:
     return {k: askers[k] for k in keys[:middle]}, {k: askers[k] for k in keys[middle:]}
 
 
-def _chunks(batch: Askers) -> list[Askers]:
-    keys = sorted(batch)
-    return [{k: batch[k] for k in keys[i : i + MOST_VALUES]} for i in range(0, len(keys), MOST_VALUES)]
+def _groups(keys: list[str], size: int) -> list[list[str]]:
+    return [keys[i : i + size] for i in range(0, len(keys), size)]
