@@ -66,7 +66,7 @@ def test_a_sick_node_costs_the_others_no_drift_reading_and_no_delay() -> None:
             scene.model.unassign_private_ip_addresses(first.id, addresses=first.addresses[1:6])
 
         async def restored() -> bool:
-            return all([sum(len(e.addresses) - 1 for e in scene.attached(name)) >= 8 for name in well])
+            return all(sum(len(e.addresses) - 1 for e in scene.attached(name)) >= 8 for name in well)
 
         assert await scene.until(restored, "drift is found on all others", 400) < 300
         for name in well:
@@ -106,7 +106,7 @@ def test_an_outage_of_five_minutes_with_50_nodes_in_deficit_is_settled_a_minute_
         assert took_s <= 60
         await asyncio.sleep(600)
         await scene.check_sound()
-        assert all([len(scene.attached(name)) <= 3 for name in names])
+        assert all(len(scene.attached(name)) <= 3 for name in names)
         assert not operator.metrics.internal_errors._value.get()
 
     run_virtual(scenario())
