@@ -33,7 +33,7 @@ from enitide_ipam.stamps import unix
 from enitide_operator.book import Ticket
 from enitide_operator.classes import Governing
 from enitide_operator.context import Context
-from enitide_operator.decision import Facts, Outlook, blocked, maps_needed, mismatch, outlook, unpublished
+from enitide_operator.decision import Facts, Outlook, blocked, lacking, maps_needed, mismatch, outlook, unpublished
 from enitide_operator.executor import Executor
 from enitide_operator.news import News
 from enitide_operator.node_state import NodeState
@@ -170,6 +170,7 @@ class Actor:
         state.troubles.prune({key_of(each) for each in plan.actions} | {("Publish", "")}, now)
         free = tuple(each for each in plan.actions if not state.troubles.holds(key_of(each), now))
         plan = replace(plan, actions=free)
+        state.lack = lacking(snapshot, subnets) if free else 0
         self._send(plan, snapshot)
         planned = replace(snapshot, in_flight=tuple(state.in_flight.values()))
         facts = Facts(

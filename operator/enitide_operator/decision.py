@@ -103,6 +103,12 @@ def tide_of(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> Tide | N
     return node_tide(snapshot, snapshot.limits, subnets)
 
 
+def lacking(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> int:
+    """Addresses that the node is below its low tide now, whatever is on its way."""
+    state = tide_of(snapshot, subnets)
+    return 0 if state is None else max(0, state.marks.low - state.provisioned)
+
+
 def maps_needed(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> tuple[tuple[str, ...], bool]:
     """The subnets whose /28 map this node's plan rests on; and whether maps that are old are not good enough.
 

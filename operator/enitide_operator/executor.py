@@ -41,7 +41,7 @@ from enitide_ipam.model import (
 )
 from enitide_operator.book import Ticket
 from enitide_operator.context import Context
-from enitide_operator.ec2.budget import RELEASE, Order
+from enitide_operator.ec2.budget import RELEASE, Order, new_work
 from enitide_operator.ec2.port import Assigned
 from enitide_operator.node_state import NodeState
 from enitide_operator.trouble import key_of
@@ -116,13 +116,13 @@ class Executor:
             self._wake()
 
         if isinstance(action, AssignAddresses):
-            place = Order(1, action.count)
+            place = new_work(action.count, state.lack)
             got = await ctx.gateway.assign(eni_id, place, on_wait, addresses=action.count, names=action.names)
             ctx.world.gained(eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
             ctx.metrics.gained(action.subnet_id, got.pods)
             return got
         if isinstance(action, AssignPrefixes):
-            place = Order(1, PREFIX_SIZE * action.count)
+            place = new_work(PREFIX_SIZE * action.count, state.lack)
             got = await ctx.gateway.assign(eni_id, place, on_wait, prefixes=action.count)
             ctx.world.gained(eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
             ctx.metrics.gained(action.subnet_id, got.pods)

@@ -43,8 +43,8 @@ class NodeState:
     that EC2 said are gone from the ENI. `removed`: ids of ENIs that are gone: the next write drops them.
     `releasing_accepted_at`: when the last move to `releasing` was accepted.
     `orders`, `tickets`: by token, until its saga has ended. `unmet_since`: a change of demand or class that no
-    write has met yet. `waiting_since`: since when the reason of the summary stands. `had_address`: an address has been
-    published for this node while we looked, or before.
+    write has met yet. `lack`: addresses below the low tide when it was last planned. `waiting_since`: since when the
+    reason of the summary stands. `had_address`: an address has been published for this node while we looked, or before.
     """
 
     name: str
@@ -67,6 +67,7 @@ class NodeState:
     removed: set[str] = field(default_factory=set)
     agent_wrote_at: float | None = None
     unmet_since: float | None = None
+    lack: int = 0
     troubles: Troubles = field(default_factory=Troubles)
     summary: Summary = field(default_factory=Summary)
     waiting_since: float | None = None

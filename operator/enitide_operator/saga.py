@@ -36,7 +36,7 @@ from enitide_ipam.model import (
 from enitide_ipam.saga import SagaState, StepKind, next_step
 from enitide_kube.backoff import Backoff
 from enitide_operator.context import Context
-from enitide_operator.ec2.budget import Order
+from enitide_operator.ec2.budget import Order, new_work
 from enitide_operator.executor import Stopwatch, mild, note_refusal
 from enitide_operator.node_state import NodeState
 
@@ -176,7 +176,7 @@ class _Saga:
     async def _send(self, action: Action) -> None:
         ctx, world = self._ctx, self._ctx.world
         if isinstance(action, CreateInterface):
-            eni = await ctx.gateway.create(action, Order(1, self._gain), self._on_wait)
+            eni = await ctx.gateway.create(action, new_work(self._gain, self._node.lack, calls=2), self._on_wait)
             world.made(eni, ctx.now())
             ctx.metrics.made(eni.subnet_id, eni.beside_own)
             singles = (eni.primary, *eni.addresses)

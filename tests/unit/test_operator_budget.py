@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from support.virtual_loop import run_virtual, virtual_loop
 
 from enitide_api.errors import SettingsInvalid
-from enitide_operator.ec2.budget import DOCUMENTED, RELEASE, Budget, Order, Size
+from enitide_operator.ec2.budget import (
+    DOCUMENTED,
+    MUTATION_SIZE,
+    READ_SIZE,
+    RELEASE,
+    SWEEP,
+    Budget,
+    Order,
+    Size,
+    new_work,
+)
 from enitide_operator.ec2.port import MUTATIONS, Verb
 
 pytestmark = pytest.mark.unit
@@ -50,6 +61,18 @@ def test_started_work_goes_before_new_work_the_biggest_gain_first_and_releases_l
         assert served == ["attach", "big", "small", "release"]
 
     run_virtual(scenario())
+
+
+def test_the_biggest_deficit_per_call_goes_first_and_what_a_call_brings_beyond_counts_last() -> None:
+    urgent = new_work(4, 4)
+    calm = new_work(9, 1)  # brings more, but the node lacks one
+    making = new_work(9, 9, calls=2)  # an ENI takes two calls
+    filling = new_work(9, 9)
+    ahead, further = new_work(4, 0), new_work(9, 0)
+    order = sorted([urgent, calm, making, filling, ahead, further], key=lambda each: (each.rank, -each.gain))
+    assert order == [filling, making, urgent, calm, further, ahead]
+    assert max(each.rank for each in order) < RELEASE.rank < SWEEP.rank
+    assert new_work(784, 784) > new_work(14, 14)
 
 
 def test_a_cancelled_caller_leaves_its_token_to_the_next() -> None:
@@ -99,6 +122,13 @@ def test_throttling_cuts_the_rate_at_once_and_success_lets_it_grow_back() -> Non
         assert 20 < virtual_loop().time() - began < 120
 
     run_virtual(scenario())
+
+
+def test_the_page_on_the_budget_tells_every_verb_and_its_documented_bucket() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "budget.md").read_text()
+    for verb in Verb:
+        size = DOCUMENTED.get(verb, MUTATION_SIZE if verb in MUTATIONS else READ_SIZE)
+        assert f"| {verb} | {size.burst:g} | {size.rate:g} |" in page
 
 
 def test_defaults_are_the_documented_sizes() -> None:

@@ -49,11 +49,24 @@ class Order(NamedTuple):
 
     `rank`: 0 reads and started work, 1 new work, 2 releases, 3 the leak sweep.
 
-    `gain`: addresses this one call brings nearer; within a rank the biggest goes first.
+    `gain`: within a rank the biggest goes first; for new work see `new_work`.
     """
 
     rank: int
     gain: int = 0
+
+
+_MOST = 1000  # more addresses than one call can bring
+
+
+def new_work(gain: int, lack: int, *, calls: int = 1) -> Order:
+    """The place of a call that brings `gain` addresses to a node that lacks `lack` below its low tide.
+
+    Biggest deficit per call first: what counts is how much of the deficit it ends, shared by all the calls it takes
+    (`calls`), and only then what it brings beyond.
+    """
+    ends = min(gain, max(0, lack), _MOST)
+    return Order(1, ends * _MOST // calls + min(gain, _MOST - 1))
 
 
 READ = Order(0, 1 << 30)
