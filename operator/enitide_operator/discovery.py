@@ -67,7 +67,7 @@ class Discovery:
         self._on_vpc = on_vpc
         self._on_limits = on_limits
         self._on_read = on_read
-        self._backoff = Backoff(base_s=2.0, cap_s=120.0)
+        self._backoff = Backoff(base_s=2.0, cap_s=30.0)
         self._vpcs: dict[str, _Vpc] = {}
         self._table = table
         self._limits: dict[str, InstanceLimits | None] = {}

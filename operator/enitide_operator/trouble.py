@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from random import Random
 
-from enitide_api.errors import EnitideError, Retry
+from enitide_api.errors import EC2Ambiguous, EC2Unavailable, EnitideError, Retry
 from enitide_api.reasons import Reason
 from enitide_ipam.model import (
     Action,
@@ -22,6 +22,7 @@ from enitide_kube.backoff import Backoff
 Key = tuple[str, str]
 
 _LATER = Backoff(base_s=1.0, cap_s=60.0)
+_OUTAGE = Backoff(base_s=1.0, cap_s=20.0)  # EC2 is away for all: a minute after its return all must be settled
 _NEVER = Backoff(base_s=30.0, cap_s=600.0)  # it will not help, but the world changes under us
 FORGET_S = 300.0
 LINGER_S = 10.0  # so that the reason does not blink while a retry is under way
@@ -59,6 +60,8 @@ class Troubles:
         before = self._by_key.get(key)
         failures = (before.failures if before else 0) + 1
         backoff = _NEVER if error.retry is Retry.NEVER else _LATER
+        if isinstance(error, EC2Ambiguous | EC2Unavailable):
+            backoff = _OUTAGE
         until = now + backoff.delay_s(failures, rng)
         self._by_key[key] = Trouble(error.reason, str(error), failures, until)
         return until

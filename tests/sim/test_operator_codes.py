@@ -64,7 +64,7 @@ ROWS = [
         "InvalidNetworkInterface.InUse", "IncorrectState",
     )),
     Row("InvalidIPAddress.InUse", ASSIGN, 5, 12, "Refused", reads=True),
-    *(Row(code, ASSIGN, 5, 12, "OutcomeUnknown", reads=True, http=500) for code in (
+    *(Row(code, ASSIGN, 5, 20, "OutcomeUnknown", reads=True, http=500) for code in (
         "InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable",
     )),
     Row("IdempotentParameterMismatch", CREATE, 2, 5, "Refused"),
@@ -73,7 +73,7 @@ ROWS = [
     Row("InvalidParameterValue", ASSIGN, 2, 5, "Refused"),
     Row("InvalidParameterValue", ATTACH, 1, 40, "", reads=True),
     Row("SomethingNew", ASSIGN, 2, 5, "Refused"),
-    Row("SomethingNew", ASSIGN, 5, 12, "OutcomeUnknown", reads=True, http=500),
+    Row("SomethingNew", ASSIGN, 5, 20, "OutcomeUnknown", reads=True, http=500),
 ]  # fmt: skip
 
 

@@ -2,9 +2,9 @@
 
 A read is given only to those who asked before it was sent, so that no asker gets facts older than its question.
 EC2's filter takes 200 values; more askers make more calls, never one unpaged one. A call that fails is halved while
-one half works, so that what fails for one asker keeps no other waiting. Where both halves fail it may be EC2 that fails:
-the window grows until something is answered, so that an outage costs few calls; and whoever shared such a call asks in
-smaller company the next time, in at most `FEW` calls together, so that several sick askers are found out too.
+one half works, so that what fails for one asker keeps no other waiting. Where both halves fail it may be EC2 that
+fails: the window grows until something is answered, so that an outage costs few calls; and whoever shared such a call
+asks in smaller company the next time, in at most `FEW` calls together, so that several sick askers are found out too.
 """
 
 from __future__ import annotations
