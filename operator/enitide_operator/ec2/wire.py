@@ -113,7 +113,7 @@ class AwsEc2:
 
     async def describe_instance_type(self, name: str) -> InstanceLimits | None:
         filters = [{"Name": "instance-type", "Values": [name]}]
-        call = self._client.describe_instance_types(Filters=filters)
+        call = self._client.describe_instance_types(Filters=filters, MaxResults=100)
         return await _sent(
             Verb.DESCRIBE_INSTANCE_TYPES,
             call,
