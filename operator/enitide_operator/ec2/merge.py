@@ -3,8 +3,9 @@
 A read is given only to those who asked before it was sent, so that no asker gets facts older than its question.
 EC2's filter takes 200 values; more askers make more calls, never one unpaged one. A call that fails is halved while
 one half works, so that what fails for one asker keeps no other waiting. Where both halves fail it may be EC2 that
-fails: the window grows until something is answered, so that an outage costs few calls; and whoever shared such a call
-asks in smaller company the next time, in at most `FEW` calls together, so that several sick askers are found out too.
+fails: the window grows until something is answered, so that an outage costs few calls. Whoever shared such a call asks
+apart from the others from then on, and ever less often in small groups (at most `FEW`), so that several sick askers are
+found out too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from enitide_operator.ec2.port import InterfaceQuery, Read
 WINDOW_S = 0.25
 MOST_WINDOW_S = 8.0
 MOST_VALUES = 200
-FEW = 16
+FEW = 10
 
 ReadInterfaces = Callable[[InterfaceQuery], Awaitable[Read[EniView]]]
 Askers = dict[str, asyncio.Future[Read[EniView]]]
@@ -56,6 +57,7 @@ class InterfaceReader:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ill: set[str] = set()  # keys whose last call failed for what may be their own fault
+        self._ill_rounds = 0  # since one of them was last answered
 
     async def of_instance(self, instance_id: str) -> Read[EniView]:
         """All ENIs attached to it now. Errors as the call's; they reach every asker."""
@@ -105,10 +107,14 @@ class InterfaceReader:
             self._start(chunk, _Form(lambda keys: InterfaceQuery(interface_ids=keys), lambda eni: eni.id))
 
     def _chunks(self, batch: Askers) -> list[Askers]:
-        """The askers of each call: as many as EC2 takes, but those whose last call failed in small groups."""
+        """The askers of each call: as many as EC2 takes; those whose last call failed apart, at times in few."""
         keys = sorted(batch)
         ill = [key for key in keys if key in self._ill]
-        few = max(1, min(MOST_VALUES, -(-len(ill) // FEW)))
+        few = MOST_VALUES
+        if ill:
+            self._ill_rounds += 1
+            if self._ill_rounds & (self._ill_rounds - 1) == 0:  # 1, 2, 4, 8, …
+                few = max(1, min(MOST_VALUES, -(-len(ill) // FEW)))
         groups = _groups([key for key in keys if key not in self._ill], MOST_VALUES) + _groups(ill, few)
         return [{key: batch[key] for key in group} for group in groups]
 
@@ -118,9 +124,10 @@ class InterfaceReader:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, askers: Askers, form: _Form) -> None:
+        suspected = not self._ill.isdisjoint(askers)  # taken apart by groups, not by halves
         try:
             error = await self._ask_ec2(askers, form)
-            while error is not None and len(askers) > 1 and not isinstance(error, _ALL_ALIKE):
+            while error is not None and len(askers) > 1 and not suspected and not isinstance(error, _ALL_ALIKE):
                 halves = _halves(askers)
                 errors = await asyncio.gather(*(self._ask_ec2(half, form) for half in halves))
                 failed = [(half, each) for half, each in zip(halves, errors, strict=True) if each is not None]
@@ -152,7 +159,9 @@ class InterfaceReader:
         except EnitideError as error:
             return error
         self._failures = 0
-        self._ill -= askers.keys()
+        if not self._ill.isdisjoint(askers):
+            self._ill -= askers.keys()
+            self._ill_rounds = 0
         found: dict[str, list[EniView]] = {key: [] for key in askers}
         for eni in read.items:
             if form.key(eni) in found:
