@@ -45,6 +45,8 @@ class Side:
     ground: Ground
     fault: Callable[..., Any]
     terminate: Callable[[], Any]
+    allocate: Callable[[dict[str, str]], str]
+    reserve: Callable[[str, str], Any]
 
     async def made(self, **changes: object) -> Any:
         return await self.port.create_interface(self.order(**changes))
@@ -80,12 +82,23 @@ async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
         ground = ModelFace(model).ground
         fault = lambda **asked: physics.add(Fault(**asked | {"effect": Effect(asked.get("effect", "refuse"))}))
         yield Side(
-            ModelEc2(model, physics, "test"), ground, fault, lambda: model.terminate_instances([ground.instance])
+            ModelEc2(model, physics, "test"),
+            ground,
+            fault,
+            lambda: model.terminate_instances([ground.instance]),
+            lambda tags: model.allocate_address(tags=tags).address,
+            lambda cidr, kind: model.create_subnet_cidr_reservation(ground.subnet, cidr, kind),
         )
         return
     endpoint = request.getfixturevalue("ec2_endpoint")
     ground = request.getfixturevalue("ec2_ground")
     client = endpoint.client()
+
+    def allocate(tags: dict[str, str]) -> str:
+        named = [{"Key": key, "Value": value} for key, value in tags.items()]
+        more = {"TagSpecifications": [{"ResourceType": "elastic-ip", "Tags": named}]} if named else {}
+        return client.allocate_address(Domain="vpc", **more)["PublicIp"]
+
     async with AwsEc2.connect(
         region=REGION, endpoint_url=endpoint.url, call_timeout_s=5.0, before_send=lambda: None
     ) as port:
@@ -94,6 +107,10 @@ async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
             ground,
             endpoint.control.add_fault,
             lambda: client.terminate_instances(InstanceIds=[ground.instance]),
+            allocate,
+            lambda cidr, kind: client.create_subnet_cidr_reservation(
+                SubnetId=ground.subnet, Cidr=cidr, ReservationType=kind
+            ),
         )
     client.close()
 
@@ -226,3 +243,37 @@ async def test_faults_on_command_strike_alike(side: Side) -> None:
     assert (await side.port.describe_subnets(side.ground.vpc, "")).items
     with pytest.raises(EC2Ambiguous):
         await side.of_instance()
+
+
+async def test_an_elastic_ip_is_found_by_all_its_tags_and_never_taken_from_another(side: Side) -> None:
+    port = side.port
+    address = side.allocate({"use": "nodes", "team": "a"})
+    side.allocate({"use": "nodes"})
+    side.allocate({})
+    assert len(await port.describe_elastic_ips({"use": "nodes"})) == 2
+    (found,) = await port.describe_elastic_ips({"use": "nodes", "team": "a"})
+    assert (found.address, found.associated, found.tags) == (address, False, {"use": "nodes", "team": "a"})
+    first, other = (await side.of_instance())[0], await side.made()
+    assert first.elastic_ip == other.elastic_ip == ""
+    await port.associate_elastic_ip(first.id, found.id)
+    assert (await side.of_instance())[0].elastic_ip == address
+    assert [each.associated for each in await port.describe_elastic_ips({"team": "a"})] == [True]
+    for eni, allocation, error in (
+        (other.id, found.id, EC2InUse),
+        (other.id, "eipalloc-00000000000000000", EC2NotFound),
+        ("eni-00000000000000000", found.id, EC2NotFound),
+    ):
+        with pytest.raises(EC2Error) as caught:
+            await port.associate_elastic_ip(eni, allocation)
+        assert type(caught.value) is error, caught.value
+
+
+async def test_reserved_addresses_are_not_counted_as_free_nor_given_as_single_ones(side: Side) -> None:
+    side.reserve("10.0.0.64/28", "prefix")
+    side.reserve("10.0.0.128/28", "explicit")
+    found = (await side.port.subnet_reservations(side.ground.subnet, "")).items
+    assert {(each.cidr, each.kind) for each in found} == {("10.0.0.64/28", "prefix"), ("10.0.0.128/28", "explicit")}
+    subnets = (await side.port.describe_subnets(side.ground.vpc, "")).items
+    assert next(each.free for each in subnets if each.id == side.ground.subnet) == 250 - 32
+    made = await side.made(addresses=0, prefixes=1)
+    assert made.prefixes == ("10.0.0.64/28",)
