@@ -193,7 +193,9 @@ def _blocked(snapshot: NodeSnapshot, settings: PlanSettings, now: float) -> Plan
     if not snapshot.instance.id:
         return Plan(wait=Reason.IDENTITY_EMPTY, message="the agent has not published an instance id")
     if snapshot.instance_missing:
-        return Plan(wait=Reason.INSTANCE_MISSING, message=f"EC2 does not know instance {snapshot.instance.id}")
+        # what stands half made for it is undone all the same: nobody else would
+        why = f"EC2 does not know instance {snapshot.instance.id}"
+        return Plan(tuple(_intents(snapshot)), Reason.INSTANCE_MISSING, why)
     tokens = tuple(sorted(intent.token for intent in snapshot.pending))
     if snapshot.enis_asked_at is None:
         why = f"the ENIs of instance {snapshot.instance.id} have not been read yet"

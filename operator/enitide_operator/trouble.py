@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from random import Random
 
-from enitide_api.errors import EC2Ambiguous, EC2Unavailable, EnitideError, Retry
+from enitide_api.errors import EC2Ambiguous, EC2IndexOccupied, EC2Unavailable, EnitideError, Retry
 from enitide_api.reasons import Reason
 from enitide_ipam.model import (
     Action,
@@ -59,7 +59,9 @@ class Troubles:
         """It failed; returns when it may be tried again (Unix seconds)."""
         before = self._by_key.get(key)
         failures = (before.failures if before else 0) + 1
-        backoff = _NEVER if error.retry is Retry.NEVER else _LATER
+        # that no index is free is known only after all were tried: each further try makes an ENI in vain
+        hopeless = error.retry is Retry.NEVER or isinstance(error, EC2IndexOccupied)
+        backoff = _NEVER if hopeless else _LATER
         if isinstance(error, EC2Ambiguous | EC2Unavailable):
             backoff = _OUTAGE
         until = now + backoff.delay_s(failures, rng)

@@ -127,6 +127,13 @@ def test_missing_instance_means_no_call():
     assert (plan.actions, plan.wait) == ((), Reason.INSTANCE_MISSING)
 
 
+def test_an_intent_for_a_missing_instance_is_undone_all_the_same():
+    intent = PendingInterface(token="t", since="2026-01-01T00:00:00Z", subnet_id="subnet-1", card=0, index=1, count=7)
+    plan = planned(node(instance_missing=True, enis_asked_at=None, pending=(intent,)))
+    assert plan.wait is Reason.INSTANCE_MISSING
+    assert [type(each) for each in plan.actions] == [FinishOrUndoPending]
+
+
 def test_unknown_type_means_limits_unknown_and_names_the_type():
     plan = planned(node(bound=20, limits=None))
     assert (plan.actions, plan.wait) == ((), Reason.LIMITS_UNKNOWN)
