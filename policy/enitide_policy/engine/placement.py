@@ -81,7 +81,7 @@ class Placement:
 
     def _move(self, state: RuleSetState | None, key: Key, numbers: list[int]) -> None:
         target = self._sets.get(key)
-        if target is None and state and state not in self._left and len(numbers) == len(state.members):
+        if target is None and state and len(numbers) == len(state.members):
             self._name(state, key)  # all of its users go, so the set goes with them
             return
         if target is None:

@@ -9,6 +9,7 @@ from enitide_policy.engine.engine import Engine
 from enitide_policy.labels import IdentityLabels
 from enitide_policy.mapstate import MIDDLE_DENY, Action, Direction
 from enitide_policy.model import ANY_L4, L4, TCP, AnyPeer, CidrPeer, NodesPeer, PodsPeer, Policy, Rule, Tier
+from enitide_policy.numbers import Reserved
 from enitide_policy.problems import ObjectRef
 from enitide_policy.selectors import equals, selector
 from enitide_policy.world import Node
@@ -258,3 +259,46 @@ def test_pods_that_part_company_by_their_ports_leave_their_common_set_as_it_was(
     assert not changes.deltas
     assert len(changes.created) == 2
     assert changes.dropped == (shared,)
+
+
+def test_allows_of_a_direction_that_nothing_isolates_write_nothing():
+    engine, kernel = engine_of(["a"])
+    rules = [allow(AnyPeer()), allow(PodsPeer(app("a")), index=1)]
+    kernel.apply(say(engine, policy("p", app("a"), *rules, isolates=())))
+    assert kernel.rule_set("e-a").entries == {}
+
+
+def seen_while(kernel, changes):
+    """Whether a stranger inside 10.1.0.0/16 was let in, after every single write."""
+    stranger, seen = (Reserved.WORLD, False, ip_address("10.1.2.3")), []
+    kernel.after = lambda: seen.append(kernel.allows("e-a", Direction.INGRESS, stranger, (TCP, 80)))
+    kernel.apply(changes)
+    kernel.after = lambda: None
+    return seen
+
+
+def test_an_edit_from_a_wide_range_to_one_inside_it_never_closes_what_both_allow():
+    engine, kernel = engine_of(["a"])
+    wide, inside = (policy("p", app("a"), allow(CidrPeer(ip_network(text)))) for text in ("10.0.0.0/8", "10.1.0.0/16"))
+    kernel.apply(say(engine, wide))
+    assert all(seen_while(kernel, say(engine, inside)))
+    assert all(seen_while(kernel, say(engine, wide)))
+    assert kernel.cidrs.keys() == {ip_network("10.0.0.0/8")}
+
+
+def test_nor_does_one_policy_in_the_place_of_another():
+    engine, kernel = engine_of(["a"])
+    kernel.apply(say(engine, policy("p", app("a"), allow(CidrPeer(ip_network("10.0.0.0/8"))))))
+    engine.policy(ObjectRef("Policy", "x", "p"))
+    assert all(seen_while(kernel, say(engine, policy("q", app("a"), allow(CidrPeer(ip_network("10.1.0.0/16")))))))
+
+
+def test_a_pod_that_comes_later_brings_its_own_number_for_a_named_port():
+    engine, kernel = engine_of(["a"])
+    rule = Rule(Direction.EGRESS, Action.ALLOW, 0, (AnyPeer(),), (L4(TCP, name="web"),))
+    kernel.apply(say(engine, policy("p", app("a"), rule, isolates=(Direction.EGRESS,))))
+    for number, port in ((900, 80), (901, 8080)):
+        engine.identity(number, IdentityLabels("x", pod=(("app", "db"),), ports=(("web", "TCP", port),)))
+        kernel.apply(engine.commit())
+    keys = {(key.identity, key.port, key.port_bits) for key, _ in kernel.rule_set("e-a").rules()}
+    assert keys == {(900, 80, 16), (901, 8080, 16)}
