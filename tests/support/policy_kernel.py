@@ -81,12 +81,18 @@ class RecordingKernel:
         self.identities = dict(wanted)
         return 0
 
+    def known_cidrs(self) -> dict[Any, int]:
+        return dict(self.cidrs)
+
     def put_cidrs(self, identities: Any) -> None:
         self._did("put_cidrs", dict(identities))
         self.cidrs.update(identities)
 
     def delete_cidrs(self, networks: Any) -> None:
-        self._did("delete_cidrs", list(networks))
+        gone = list(networks)
+        self._did("delete_cidrs", gone)
+        for each in gone:
+            del self.cidrs[each]
 
     def sync_cidrs(self, wanted: Any) -> int:
         self._did("sync_cidrs", dict(wanted))

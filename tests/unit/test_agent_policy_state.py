@@ -244,3 +244,26 @@ def test_subnets_of_nodes_are_where_an_unknown_address_is_the_cluster_s():
     node.state.remote.on_batch("n", None, node.packer.decode(raw))
     node.state.flush()
     assert [str(each) for each in node.kernel.networks] == ["10.0.9.0/24"]
+
+
+def test_after_a_restart_a_range_keeps_its_number_in_whatever_order_policies_come():
+    def ranges(node, *texts):
+        for text in texts:
+            spec = {"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": text}}]}]}
+            meta = {"name": text.replace("/", "-"), "namespace": "d"}
+            obj = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+            parsed = parse(obj)
+            node.state.engine.policy(parsed.ref, parsed.policies)
+
+    first = synced()
+    first.pod()
+    ranges(first, "10.0.0.0/8", "192.0.2.0/24")
+    first.state.flush()
+    before = dict(first.kernel.cidrs)
+    assert len(before) == 2
+    second = Node(kernel=first.kernel)
+    ranges(second, "198.51.100.0/24", "192.0.2.0/24", "10.0.0.0/8")
+    second.state.sync()
+    after = second.kernel.cidrs
+    assert {network: after[network] for network in before} == before
+    assert len(set(after.values())) == 3

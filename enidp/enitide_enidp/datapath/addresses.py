@@ -99,6 +99,19 @@ class Addresses:
         """Every CIDR in the kernel: its identity, and that of an address there without a record."""
         return dict(self._written)
 
+    def known_cidrs(self) -> dict[Network, int]:
+        """The ranges that an earlier process named, with their identities.
+
+        An engine starts from these: a number that changed its range would change the meaning of rule sets in force. A
+        cluster's own network has the identity of the range that holds it, so of several the widest is the named one.
+        """
+        found: dict[int, Network] = {}
+        for network in sorted(self._written, key=lambda network: network.prefixlen):
+            number = self._written[network][0]
+            if number:
+                found.setdefault(number, network)
+        return {network: number for number, network in found.items()}
+
     # --- CIDRs -----------------------------------------------------------------------------------------------------
 
     def put_cidrs(self, identities: Mapping[Network, int]) -> None:

@@ -118,6 +118,10 @@ class PolicyMaps:
         """The record of an address."""
         return self._addresses.get(address)
 
+    def known_cidrs(self) -> dict[Network, int]:
+        """The named CIDRs of an earlier process with their identities: what a new engine starts from."""
+        return self._addresses.known_cidrs()
+
     def put_cidrs(self, identities: Mapping[Network, int]) -> None:
         """CIDRs that policies name, with their node-local identities."""
         self._addresses.put_cidrs(identities)
