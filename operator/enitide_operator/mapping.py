@@ -38,7 +38,7 @@ class _Subnet:
     kicked: asyncio.Event = field(default_factory=asyncio.Event)
     asked: bool = False
     read_at_s: float = float("-inf")
-    due_s: float = float("-inf")
+    due_s: float = float("inf")
     refusals: int = 0
     refused_at_s: float = float("-inf")
 
@@ -120,6 +120,7 @@ class MapReader:
         loop = asyncio.get_running_loop()
         failures = 0
         while (subnet := self._book.subnet(subnet_id, self._now())) is not None:
+            state.due_s = float("inf")  # a refusal from here on wants a reading after this one
             try:
                 await self._read(subnet)
                 failures = 0
@@ -131,7 +132,7 @@ class MapReader:
                 wait_s = self._backoff.delay_s(failures, self._rng)
             state.read_at_s = loop.time()
             state.asked = True
-            state.due_s = loop.time() + wait_s
+            state.due_s = min(state.due_s, loop.time() + wait_s)
             self._on_map(subnet_id)
             await self._rest(state)
         del self._subnets[subnet_id]  # the subnet is gone
