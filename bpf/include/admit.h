@@ -157,12 +157,15 @@ static __always_inline int ask(struct __sk_buff *skb, struct passage *passage, c
 
 /* A connection for a new flow, with what was said of it: over an old one, or one more. Returns 0 or a drop
  * reason. */
-VERIFIED_ONCE int begin(const struct passage *passage, struct connection *old)
+VERIFIED_ONCE int begin(struct connection *old)
 {
+	struct workspace *work = workspace();
 	struct connection made = {};
+	const struct passage *passage;
 
-	if (!passage)
+	if (!work)
 		return DROP_CONNECTION_FAILED;
+	passage = &work->passage;
 	made.verdicts[0] = passage->verdicts[0];
 	made.verdicts[1] = passage->verdicts[1];
 	made.identity = passage->from_host ? IDENTITY_HOST : passage->initiator;
@@ -220,6 +223,14 @@ static __always_inline int pass_end(struct __sk_buff *skb, const struct packet *
 	return reason ? stops(skb, packet, &said, reason, hook) : 0;
 }
 
+/* Linux 6.1 takes no key from where an argument points. */
+static __always_inline bool is_own_address(const struct packet *packet)
+{
+	const struct address source = packet->source;
+
+	return bpf_map_lookup_elem(&node_addresses, &source);
+}
+
 /* 1 if the packet may pass. If not, it has been counted and told of. */
 VERIFIED_ONCE int admit(struct __sk_buff *skb, struct packet *packet, const struct ends *ends)
 {
@@ -244,8 +255,7 @@ VERIFIED_ONCE int admit(struct __sk_buff *skb, struct packet *packet, const stru
 		old = connection;
 		connection = NULL;
 	}
-	if (!connection && ends->hook == HOOK_FROM_WIRE &&
-	    bpf_map_lookup_elem(&node_addresses, &packet->source)) {
+	if (!connection && ends->hook == HOOK_FROM_WIRE && is_own_address(packet)) {
 		drop(skb, packet, ends->receiver.endpoint_id, REASON_HOOK(DROP_SPOOFED_SOURCE, ends->hook),
 		     NULL);
 		return 0; /* the node's own address from outside */
@@ -270,7 +280,7 @@ VERIFIED_ONCE int admit(struct __sk_buff *skb, struct packet *packet, const stru
 	if (connection) {
 		if (passage->flow.kind != FLOW_RELATED)
 			touch(connection, &passage->flow, passage->forward, passage->now);
-	} else if (passage->flow.kind == FLOW_TRACKED && begin(passage, old)) {
+	} else if (passage->flow.kind == FLOW_TRACKED && begin(old)) {
 		drop(skb, packet, 0, REASON_HOOK(DROP_CONNECTION_FAILED, ends->hook), NULL);
 		return 0;
 	}

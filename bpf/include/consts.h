@@ -111,7 +111,8 @@
 #define MAX_EXTENSION_HEADERS 6
 
 /* A function that the kernel verifies once, for whatever it may be called with, and not at each call with
- * each state that may stand there. Its pointers may be NULL as far as the kernel knows. */
+ * each state that may stand there. Its pointers may be NULL as far as the kernel knows, and on Linux 6.1 they
+ * are not good for map keys. */
 #define VERIFIED_ONCE __attribute__((noinline))
 
 /* Uapi headers that would give these drag in the C library's. */

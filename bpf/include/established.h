@@ -10,15 +10,28 @@
 
 #include "admit.h"
 
-/* The first 16 bytes of the transport header (UDP: what stands there), or NULL. */
+/* Where `length` bytes of the transport header stand, or NULL. Asked anew for each length: Linux 6.1 forgets
+ * what a length that it has spilled depended on. */
 static __always_inline const __u8 *transport_header(struct __sk_buff *skb, const struct packet *packet,
-						    __u32 length)
+						    const __u32 length)
 {
-	const __u32 offset = packet->transport & 0x1ff;
 	const __u8 *data = (void *)(long)skb->data;
 
-	data += offset;
+	data += packet->transport & 0x1ff;
 	return data + length <= (__u8 *)(long)skb->data_end ? data : NULL;
+}
+
+/* TCP that says nothing about its state, or UDP. */
+static __always_inline bool is_plain(struct __sk_buff *skb, const struct packet *packet)
+{
+	const __u8 *header;
+
+	if (packet->flags & (PACKET_FRAGMENT | PACKET_NO_PORTS))
+		return false;
+	if (packet->protocol != PROTOCOL_TCP)
+		return packet->protocol == PROTOCOL_UDP;
+	header = transport_header(skb, packet, 14);
+	return header && !(header[13] & (TCP_FLAG_SYN | TCP_FLAG_FIN | TCP_FLAG_RST));
 }
 
 /* Key of a packet with ports; true if its source is the high side. The rest of the key is zero. */
@@ -81,11 +94,10 @@ static __always_inline bool is_established(struct __sk_buff *skb, const struct p
 	__u32 now, expires;
 	__u8 seen;
 
-	if (packet->flags & (PACKET_FRAGMENT | PACKET_NO_PORTS) || skb->cb[4] == DRY_RUN_MAGIC ||
-	    (!tcp && packet->protocol != PROTOCOL_UDP))
+	if (skb->cb[4] == DRY_RUN_MAGIC || !is_plain(skb, packet))
 		return false;
-	header = transport_header(skb, packet, tcp ? 14 : 8);
-	if (!header || (tcp && header[13] & (TCP_FLAG_SYN | TCP_FLAG_FIN | TCP_FLAG_RST)))
+	header = transport_header(skb, packet, 8);
+	if (!header)
 		return false;
 	flipped = fill_key(&key, packet, bpf_ntohs(*(const __be16 *)header),
 			   bpf_ntohs(*(const __be16 *)(header + 2)));

@@ -143,10 +143,11 @@ VERIFIED_ONCE int read_quoted(struct __sk_buff *skb, const struct packet *packet
 	    (strict && !same_address(quoted->destination.bytes, packet->source.bytes)) ||
 	    read_transport(skb, quoted, &transport, true))
 		return 0;
-	set_flow(flow, quoted, &transport);
-	if (flow->kind == FLOW_SINGLE)
-		return set_single(flow, packet);
-	flow->flipped = !flow->flipped;
+	set_flow(&work->found, quoted, &transport);
+	if (work->found.kind == FLOW_SINGLE)
+		return 0;
+	flow->key = work->found.key; /* the transport stays the error's own */
+	flow->flipped = !work->found.flipped;
 	flow->kind = FLOW_RELATED;
 	return 0;
 }

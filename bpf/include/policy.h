@@ -41,7 +41,7 @@ static __always_inline void look(struct fold *fold, const struct rule_key *key)
 VERIFIED_ONCE int look_all(__u32 kind, __u32 shapes, __u32 identity)
 {
 	struct workspace *work = workspace();
-	struct rule_key key = {};
+	struct rule_key *key;
 	struct query *query;
 	struct fold *fold;
 
@@ -49,29 +49,31 @@ VERIFIED_ONCE int look_all(__u32 kind, __u32 shapes, __u32 identity)
 		return 0;
 	query = &work->query;
 	fold = &work->fold;
+	key = &work->key; /* not on the stack, of which Linux 6.1 counts 32 bytes at least for each call */
+	__builtin_memset(key, 0, sizeof(*key));
 
-	key.ruleset = query->ruleset;
-	key.identity = identity;
-	key.direction = query->direction;
-	key.peer = kind;
+	key->ruleset = query->ruleset;
+	key->identity = identity;
+	key->direction = query->direction;
+	key->peer = kind;
 	if (shapes & SHAPE_ANY)
-		look(fold, &key);
-	key.protocol = query->protocol;
+		look(fold, key);
+	key->protocol = query->protocol;
 	if (shapes & SHAPE_PROTOCOL)
-		look(fold, &key);
-	key.port_bits = 16;
-	key.port = query->port;
+		look(fold, key);
+	key->port_bits = 16;
+	key->port = query->port;
 	if (shapes & SHAPE_PORT)
-		look(fold, &key);
+		look(fold, key);
 	if (!(shapes & SHAPE_RANGES))
 		return 0;
 #pragma clang loop unroll(disable)
 	for (__u32 bits = 1; bits < 16; bits++) {
 		if (!(shapes >> (bits + 1) & 1))
 			continue;
-		key.port_bits = bits;
-		key.port = query->port & (0xffff0000u >> bits);
-		look(fold, &key);
+		key->port_bits = bits;
+		key->port = query->port & (0xffff0000u >> bits);
+		look(fold, key);
 	}
 	return 0;
 }

@@ -73,8 +73,10 @@ struct fold {
 struct workspace {
 	struct passage passage;
 	struct packet quoted;
+	struct flow found;
 	struct query query;
 	struct fold fold;
+	struct rule_key key;
 };
 
 struct {

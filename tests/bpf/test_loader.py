@@ -180,15 +180,51 @@ def test_a_lost_pin_of_an_entry_program_is_made_good(pins: Path) -> None:
     assert (loader.schema_dir(pins) / "entries" / "to_pod").exists()
 
 
-def test_maps_of_another_shape_are_refused_with_the_reason(pins: Path) -> None:
-    bpffs.ensure(pins)
-    folder = loader.schema_dir(pins) / "maps"
-    folder.mkdir(parents=True)
-    fd = syscalls.create_map(syscalls.MAP_TYPE_ARRAY, 4, 8, 3)
-    syscalls.pin(fd, folder / "endpoints")
+@pytest.mark.parametrize("name", ["endpoints", "rules", "progs"])
+def test_a_pinned_map_of_another_shape_is_replaced_and_reported(pins: Path, namespace: Namespace, name: str) -> None:
+    with world(pins, namespace, Routing.DIRECT) as before:
+        path = loader.schema_dir(pins) / "maps" / name
+        path.unlink()
+        fd = syscalls.create_map(syscalls.MAP_TYPE_ARRAY, 4, 8, 3)
+        syscalls.pin(fd, path)
+        os.close(fd)
+        repaired = Datapath.open(pins, DIRECT)
+        assert not repaired.adopted, "programs that run on the old map would not hear of the new one"
+        repaired.sync([before.pod1, before.pod2])
+        loaded = loader.load(pins, DIRECT)
+        assert loaded.adopted
+        outcome = testrun.run(loaded.entries[Hook.FROM_POD], PACKET, ifindex=before.pod1.ifindex)
+        assert outcome.action == 2
+        assert repaired.drops()[Drop.MALFORMED] == 1, "the pod is known to the programs that run"
+        [sentence] = repaired.reconcile_attachments(set(), [before.eni1, before.eni2])[:1]
+        assert f"map {name} was none of ours" in sentence
+        loaded.close()
+        repaired.close()
+
+
+@pytest.mark.parametrize("name", ["endpoints", "connections", "active"])
+def test_a_lost_pin_of_a_map_makes_a_new_set_on_a_new_map(pins: Path, name: str) -> None:
+    Datapath.open(pins, DIRECT).close()
+    (loader.schema_dir(pins) / "maps" / name).unlink()
+    second = Datapath.open(pins, DIRECT)
+    assert not second.adopted
+    second.close()
+    third = Datapath.open(pins, DIRECT)
+    assert third.adopted
+    third.close()
+
+
+def test_a_half_that_there_is_not_is_put_right_and_reported(pins: Path) -> None:
+    Datapath.open(pins, DIRECT).close()
+    fd = syscalls.pinned(loader.schema_dir(pins) / "maps" / "active")
+    syscalls.update(fd, codec.U32.pack(0), codec.U32.pack(9))
     os.close(fd)
-    with pytest.raises(DatapathFailed, match="SCHEMA"):
-        Datapath.open(pins, DIRECT)
+    second = Datapath.open(pins, DIRECT)
+    assert not second.adopted
+    assert "half 9" in second.reconcile_attachments(set(), [])[0]
+    with views.opened(pins) as fds:
+        assert views.active_half(fds) in (0, 1)
+    second.close()
 
 
 def test_an_object_the_verifier_refuses_shows_its_log(

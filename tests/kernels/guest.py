@@ -26,11 +26,13 @@ BOUND_S = 420
 # A guest must not outlive this program, however that ends.
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 MEMORY_MIB = 1024
-# Every object and its maps; every pair of pods by both routings; what a pod may not send. The rest needs no old kernel.
+# Every object and its maps; every pair of pods by both routings; what a pod may not send; policy. The rest needs no old
+# kernel.
 CHOSEN = "every_object or takes_over or crash or dies_at or reach_each_other or whole or spoofed or too_big or lost_pin"
+FILES = "tests/bpf/test_loader.py tests/bpf/test_packets.py tests/bpf/test_policy.py"
 COMMAND = (
     "exec .venv/bin/python -m pytest -p no:cacheprovider -q --junitxml=/run/junit.xml "
-    f"tests/bpf/test_loader.py tests/bpf/test_packets.py -k '({CHOSEN}) and not filters' --timeout 240\n"
+    f"{FILES} -k '({CHOSEN} or test_policy) and not filters' --timeout 240\n"
 )
 
 

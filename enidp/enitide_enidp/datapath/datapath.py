@@ -163,14 +163,15 @@ class Datapath:
     def reconcile_attachments(self, pods: set[int], enis: Iterable[Eni]) -> list[str]:
         """Compare what hangs on these devices with what should; repair; return one sentence for each repair.
 
-        Repairs: missing programs, foreign programs on our hook, programs of an older entry, records and links of ENIs
-        that are no longer managed; at last the pins of other schemas, which nothing needs any more. Call it at every
-        start and from time to time. A device that fails does not keep the others from repair: the failures are raised
-        together as `NetlinkFailed` afterwards, and then nothing is taken off.
+        Repairs: pinned maps that were none of ours (replaced when the datapath was opened), missing programs, foreign
+        programs on our hook, programs of an older entry, records and links of ENIs that are no longer managed; at last
+        the pins of other schemas, which nothing needs any more. Call it at every start and from time to time. A device
+        that fails does not keep the others from repair: the failures are raised together as `NetlinkFailed`
+        afterwards, and then nothing is taken off.
         """
         wanted = {eni.ifindex: eni for eni in enis}
         self._maps.enis.put_missing(wanted)
-        repairs, failures = list[str](), list[str]()
+        repairs, failures = list(self._loaded.repairs), list[str]()
         jobs = [(ifindex, self._attacher.repair_pod) for ifindex in sorted(pods)]
         jobs += [(ifindex, self._attacher.repair_eni) for ifindex in sorted(wanted)]
         for ifindex, repair in jobs:
@@ -188,6 +189,7 @@ class Datapath:
         for folder in loader.other_schemas(self._pin_dir):
             loader.remove_pins(folder)
             repairs.append(f"pins of another schema removed: {folder.name}")
+        self._loaded.repairs.clear()
         return repairs
 
     def drops(self) -> dict[Drop, int]:

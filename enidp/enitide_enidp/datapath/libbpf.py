@@ -47,6 +47,10 @@ _PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "bpf_object__next_program": (_pointer, [_pointer, _pointer]),
     "bpf_map__name": (ctypes.c_char_p, [_pointer]),
     "bpf_map__fd": (ctypes.c_int, [_pointer]),
+    "bpf_map__type": (ctypes.c_uint, [_pointer]),
+    "bpf_map__key_size": (ctypes.c_uint, [_pointer]),
+    "bpf_map__value_size": (ctypes.c_uint, [_pointer]),
+    "bpf_map__max_entries": (ctypes.c_uint, [_pointer]),
     "bpf_map__initial_value": (_pointer, [_pointer, ctypes.POINTER(ctypes.c_size_t)]),
     "bpf_map__set_initial_value": (ctypes.c_int, [_pointer, _pointer, ctypes.c_size_t]),
     "bpf_program__name": (ctypes.c_char_p, [_pointer]),
@@ -131,6 +135,19 @@ class BpfObject:
         """Descriptors of the loaded maps by name; they belong to the object."""
         lib = library()
         return {lib.bpf_map__name(m).decode(): lib.bpf_map__fd(m) for m in self._entries("map")}
+
+    def shapes(self) -> dict[str, tuple[int, int, int, int]]:
+        """Type, key bytes, value bytes and capacity of each map that the object asks for, by name."""
+        lib = library()
+        return {
+            lib.bpf_map__name(m).decode(): (
+                lib.bpf_map__type(m),
+                lib.bpf_map__key_size(m),
+                lib.bpf_map__value_size(m),
+                lib.bpf_map__max_entries(m),
+            )
+            for m in self._entries("map")
+        }
 
     def _entries(self, what: str) -> Iterator[int]:
         following = getattr(library(), f"bpf_object__next_{what}")

@@ -62,6 +62,8 @@ class Loaded:
     adopted: bool
     """True if nothing had to be loaded."""
     half: int = field(default=0)
+    repairs: list[str] = field(default_factory=list)
+    """A sentence for each thing under the pin directory that was not as it should be, and was replaced."""
 
     def close(self) -> None:
         """Close all descriptors. Twice is once."""
@@ -118,18 +120,50 @@ def load(pin_dir: Path, config: NodeConfig) -> Loaded:
 
 def _load(root: Path, built: Path, config: NodeConfig) -> Loaded:
     with ExitStack() as undo:
+        repairs = _discard_damaged(root, built)
         entries = _entries(root, built)
         maps = {name: syscalls.pinned(root / "maps" / name) for name in MAPS}
-        loaded = Loaded(root, maps, entries, adopted=True)
+        loaded = Loaded(root, maps, entries, adopted=True, repairs=repairs)
         undo.callback(loaded.close)
         loaded.half = codec.U32.unpack(syscalls.lookup(maps["active"], _FIRST, 4) or _FIRST)[0]
+        lost = loaded.half >= codec.HALVES
+        if lost:
+            repairs.append(f"map active named half {loaded.half}, which there is not: a set was loaded anew")
+            loaded.half = 1
         wanted = fingerprint(built, config)
-        if not _is_filled(loaded, loaded.half, wanted):
+        if lost or not _is_filled(loaded, loaded.half, wanted):
             _fill_other_half(loaded, built, config, wanted)
             loaded.adopted = False
         _clear_half(loaded, 1 - loaded.half)
         undo.pop_all()
         return loaded
+
+
+def _discard_damaged(root: Path, built: Path) -> list[str]:
+    """Take away pins that are not the maps we would make: whoever put them there, no program can use them."""
+    repairs = []
+    with BpfObject(built / objects.ENTRY, root / "maps") as entry:
+        wanted = entry.shapes()
+    for name in MAPS:
+        path = root / "maps" / name
+        found = _shape(path)
+        if found is not None and found != wanted[name]:
+            path.unlink()
+            repairs.append(f"what was pinned as map {name} was none of ours (another type or size): made anew, empty")
+    return repairs
+
+
+def _shape(pin: Path) -> tuple[int, int, int, int] | None:
+    """Of the map pinned there; None: no pin. What is no map has a shape that no map has."""
+    try:
+        fd = syscalls.pinned(pin)
+    except FileNotFoundError:
+        return None
+    try:
+        kind, _, key_bytes, value_bytes, entries = struct.unpack_from("=IIIII", syscalls.info(fd))
+        return kind, key_bytes, value_bytes, entries
+    finally:
+        os.close(fd)
 
 
 def fingerprint(built: Path, config: NodeConfig) -> int:
@@ -162,7 +196,27 @@ def _is_filled(loaded: Loaded, half: int, wanted: int) -> bool:
     info = syscalls.lookup(loaded.maps["sets"], codec.U32.pack(half), codec.SET_INFO_CODEC.size)
     if info is None or codec.SET_INFO_CODEC.unpack(info)[0] != wanted:
         return False
-    return all(syscalls.lookup(loaded.maps["progs"], _slot(half, hook), 4) is not None for hook in Hook)
+    programs = [syscalls.lookup(loaded.maps["progs"], _slot(half, hook), 4) for hook in Hook]
+    return all(each is not None and _uses_our_maps(loaded, each) for each in programs)
+
+
+def _uses_our_maps(loaded: Loaded, program: bytes) -> bool:
+    """A program that runs on maps whose pins were lost or replaced would never hear of the agent again."""
+    ours = {struct.unpack_from("=I", syscalls.info(fd), 4)[0]: name for name, fd in loaded.maps.items()}
+    program_fd = syscalls.program_fd(codec.U32.unpack(program)[0])
+    try:
+        used = syscalls.map_ids(program_fd)
+    finally:
+        os.close(program_fd)
+    return all(number in ours or _name(number) not in MAPS for number in used)
+
+
+def _name(map_id: int) -> str:
+    fd = syscalls.map_fd(map_id)
+    try:
+        return syscalls.info(fd)[24:40].rstrip(b"\0").decode()
+    finally:
+        os.close(fd)
 
 
 def _fill_other_half(loaded: Loaded, built: Path, config: NodeConfig, wanted: int) -> None:

@@ -18,6 +18,6 @@ def folder() -> Path:
     override = os.environ.get(OVERRIDE)
     candidates = [Path(override)] if override else [_PACKAGED, _CHECKOUT]
     for candidate in candidates:
-        if all((candidate / name).is_file() for name in (ENTRY, *SETS, TRACE)):
+        if all((candidate / name).is_file() for name in (ENTRY, *SETS)):
             return candidate
     raise DatapathFailed(f"no compiled eBPF objects in {' or '.join(map(str, candidates))}; run `make -C bpf`")

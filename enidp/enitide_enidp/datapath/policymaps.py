@@ -53,6 +53,10 @@ class PolicyMaps:
         """Try the closed ones again; returns the ids of those that opened."""
         return self._rulesets.retry()
 
+    def repair(self) -> list[str]:
+        """Compare the rule sets in the kernel with what was written, and put right what differs. For now and then."""
+        return self._rulesets.repair()
+
     @property
     def entries(self) -> tuple[int, int]:
         """Entries in the map of rules, and its capacity."""

@@ -103,7 +103,7 @@ class RuleSets:
         open_places = {place for place, head in heads.items() if head.id and not head.flags & pc.RULESET_CLOSED}
         found: dict[int, Entries] = {place: {} for place in open_places}
         debris: list[bytes] = []
-        if any(head.generation for head in heads.values()):
+        if any(head.id or head.generation for head in heads.values()):
             for key, value in syscalls.dump(self._rules, pc.KEY_BYTES, pc.RULE_BYTES, self._capacity):
                 place, rule_key = pc.decode_key(key)
                 if place in found:
@@ -173,6 +173,34 @@ class RuleSets:
                 if not kept.closed:
                     opened.add(number)
         return frozenset(opened)
+
+    def repair(self) -> list[str]:
+        """Compare every entry in the kernel with what we wrote; put right what differs. One sentence a rule set."""
+        try:
+            found: dict[int, Entries] = {}
+            for key, value in syscalls.dump(self._rules, pc.KEY_BYTES, pc.RULE_BYTES, self._capacity):
+                place, packed = pc.decode_key(key)
+                found.setdefault(place, {})[packed] = pc.decode_value(value)
+            known = {kept.place: (number, kept) for number, kept in self._kept.items()}
+            known |= {place: (0, kept) for place, kept in self._orphans.items()}
+            repairs = [text for place in sorted(found.keys() - known.keys()) for text in self._sweep(place, found)]
+            for place, (number, kept) in sorted(known.items()):
+                if found.get(place, {}) != ({} if kept.closed else kept.entries) and number:
+                    repairs.append(f"entries of rule set {number} were not what was written: written anew")
+                    self._rewrite_place(number, kept, found.get(place, {}))
+        except OSError as error:
+            raise DatapathFailed(f"rule sets cannot be compared: {error.strerror}") from error
+        return repairs
+
+    def _sweep(self, place: int, found: dict[int, Entries]) -> list[str]:
+        syscalls.delete_batch(self._rules, [pc.encode_key(place, key) for key in found[place]])
+        return [f"{len(found[place])} entries of no rule set removed from the kernel"]
+
+    def _rewrite_place(self, number: int, kept: Kept, found: Entries) -> None:
+        wanted = {} if kept.closed else kept.entries
+        self._put(kept, {key: value for key, value in wanted.items() if found.get(key) != value})
+        syscalls.delete_batch(self._rules, [pc.encode_key(kept.place, key) for key in found if key not in wanted])
+        self._settle(number, kept)
 
     def _create(self, wanted: RuleSet) -> Applied:
         claimed = self._claim(wanted)

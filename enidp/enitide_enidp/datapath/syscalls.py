@@ -17,7 +17,7 @@ _NUMBER = {"x86_64": 321, "aarch64": 280}.get(os.uname().machine, -1)
 
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT = 0, 1, 2, 3, 4
 OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 6, 7, 10
-PROG_GET_FD_BY_ID, INFO_BY_FD, PROG_QUERY = 13, 15, 16
+PROG_GET_FD_BY_ID, MAP_GET_FD_BY_ID, INFO_BY_FD, PROG_QUERY = 13, 14, 15, 16
 MAP_LOOKUP_AND_DELETE = 21
 MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
 NO_EXIST = 1
@@ -248,9 +248,25 @@ def info(fd: int) -> bytes:
     return buffer.raw
 
 
+def map_ids(fd: int) -> frozenset[int]:
+    """Ids of the maps that a program uses: `struct bpf_prog_info.map_ids`."""
+    capacity = 64
+    ids = (ctypes.c_uint32 * capacity)()
+    buffer = ctypes.create_string_buffer(256)
+    struct.pack_into("=IQ", buffer, 52, capacity, ctypes.addressof(ids))
+    bpf(INFO_BY_FD, struct.pack("=IIQ", fd, len(buffer), _address(buffer)))
+    count = struct.unpack_from("=I", buffer, 52)[0]
+    return frozenset(ids[: min(count, capacity)])
+
+
 def program_fd(program_id: int) -> int:
     """A descriptor of a program by its id."""
     return bpf(PROG_GET_FD_BY_ID, struct.pack("=III", program_id, 0, 0))[0]
+
+
+def map_fd(map_id: int) -> int:
+    """A descriptor of a map by its id."""
+    return bpf(MAP_GET_FD_BY_ID, struct.pack("=III", map_id, 0, 0))[0]
 
 
 def program_id(fd: int) -> int:

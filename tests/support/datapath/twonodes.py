@@ -108,8 +108,20 @@ def _eni(fabric: Namespace, node: Namespace, number: int, index: int) -> None:
             program("ip", *command.split())
 
 
-def _pod(node: Node, fabric: Namespace, name: str, index: int, eni_index: int) -> Pod:
+def make_pod(
+    node: Node,
+    fabric: Namespace,
+    name: str,
+    place: tuple[int, int],
+    opened: Callable[[Callable[..., socket.socket]], None] = lambda _: None,
+) -> Pod:
+    """A pod, wired in the agent's order. `place`: its number, and that of its ENI.
+
+    `opened` is given what makes sockets in its namespace before it is up.
+    """
+    index, eni_index = place
     namespace, device, number = Namespace(), f"pod{index}", node.number
+    opened(lambda family, kind, protocol: _socket(namespace, family, kind, protocol))
     ipv4, ipv6 = f"10.0.{number}.{100 + index}", f"2001:db8:{number}::{100 + index}"
     node.namespace.run(f"link add {device} mtu {MTU} type veth peer name eth0 mtu {MTU} netns {namespace.path}")
     with namespace.entered():
@@ -140,8 +152,8 @@ def _pod(node: Node, fabric: Namespace, name: str, index: int, eni_index: int) -
         node.datapath.attach_pod(device_index)
     node.namespace.run(
         f"link set {device} up\nroute add {ipv4}/32 dev {device}\nroute add {ipv6}/128 dev {device}\n"
-        f"neighbor add {ipv4} lladdr {pod_mac.hex(':')} dev {device} nud permanent\n"
-        f"neighbor add {ipv6} lladdr {pod_mac.hex(':')} dev {device} nud permanent"
+        f"neighbor replace {ipv4} lladdr {pod_mac.hex(':')} dev {device} nud permanent\n"
+        f"neighbor replace {ipv6} lladdr {pod_mac.hex(':')} dev {device} nud permanent"
     )
     host = 10 * (eni_index + 1)
     fabric.run(
@@ -153,14 +165,25 @@ def _pod(node: Node, fabric: Namespace, name: str, index: int, eni_index: int) -
     return made
 
 
+def remove_pod(node: Node, fabric: Namespace, pod: Pod) -> None:
+    """As the agent does: cut, forget, then the device and the namespace."""
+    device = f"pod{pod.endpoint.endpoint_id}"
+    with node.namespace.entered():
+        node.datapath.delete_endpoint(pod.endpoint.ifindex)
+    node.namespace.run(f"link delete {device}")
+    fabric.run(f"route delete {pod.endpoint.ipv4}/32\nroute delete {pod.endpoint.ipv6}/128")
+    pod.namespace.close()
+    node.pods.remove(pod)
+
+
 def _node(
-    undo: ExitStack, fabric: Namespace, folder: Path, *, number: int, enis: int, routing: Routing, tcx: bool | None
+    undo: ExitStack, fabric: Namespace, folder: Path, *, number: int, enis: int, config: NodeConfig, tcx: bool | None
 ) -> Node:
     namespace = Namespace()
     undo.callback(namespace.close)
     for index in range(enis):
         _eni(fabric, namespace, number, index)
-    pin_dir, config = folder / f"node{number}", NodeConfig(routing=routing)
+    pin_dir = folder / f"node{number}"
 
     def unpin() -> None:
         if bpffs.is_bpffs(pin_dir):
@@ -183,15 +206,16 @@ def _node(
 
 
 @contextmanager
-def two_nodes(folder: Path, routing: Routing, *, tcx: bool | None = None) -> Iterator[TwoNodes]:
+def two_nodes(folder: Path, routing: Routing, *, tcx: bool | None = None, policy: bool = False) -> Iterator[TwoNodes]:
     """Everything up; all of it gone afterwards."""
+    config = NodeConfig(routing=routing, policy=policy)
     with ExitStack() as undo:
         fabric = Namespace()
         undo.callback(fabric.close)
-        a = _node(undo, fabric, folder, number=1, enis=2, routing=routing, tcx=tcx)
-        b = _node(undo, fabric, folder, number=2, enis=1, routing=routing, tcx=tcx)
+        a = _node(undo, fabric, folder, number=1, enis=2, config=config, tcx=tcx)
+        b = _node(undo, fabric, folder, number=2, enis=1, config=config, tcx=tcx)
         for node, name, index, eni_index in ((a, "a1", 1, 0), (a, "a2", 2, 1), (b, "b1", 1, 0)):
-            undo.callback(_pod(node, fabric, name, index, eni_index).namespace.close)
+            undo.callback(make_pod(node, fabric, name, (index, eni_index)).namespace.close)
         yield TwoNodes(fabric, a, b)
 
 
