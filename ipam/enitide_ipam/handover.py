@@ -103,6 +103,8 @@ def accept(
     those of draining ENIs; and draining ENIs as a whole. What is unasked, beyond the count, or holds an address of a
     reported endpoint (`in_use`) stays.
     """
+    if not yielded:
+        return None
     busy = frozenset(in_use)  # as texts: what an agent writes is not parsed, only compared
     known = {cidr for each in status.interfaces for cidr in (*cidrs(each), each.primary)}
     idle = tuple(cidr for cidr in dict.fromkeys(yielded) if cidr in known and not _holds(cidr, busy))

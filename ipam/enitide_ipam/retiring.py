@@ -29,12 +29,12 @@ def may_go(eni: EniView, class_: ENIClassSpec, cluster: str) -> bool:
 def is_retired(eni: EniView, snapshot: NodeSnapshot) -> bool:
     """Published, still attached, and not admitted by the class any more: it serves its pods until it is idle."""
     return (
-        any(each.id == eni.id for each in snapshot.published.interfaces)
-        and eni.instance_id == snapshot.instance.id
+        not is_managed(eni, snapshot.class_.interfaces)
         and eni.attachment is Attachment.ATTACHED
+        and eni.instance_id == snapshot.instance.id
         and bool(eni.primary)
-        and not is_managed(eni, snapshot.class_.interfaces)
         and eni.id not in snapshot.removing
+        and any(each.id == eni.id for each in snapshot.published.interfaces)
     )
 
 
