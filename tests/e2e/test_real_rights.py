@@ -50,6 +50,7 @@ OPERATOR_MAY = [
     *(access(verb, "pods") for verb in ("list", "watch")),
     *(access(verb, kind, ENITIDE) for verb in ("get", "list", "watch") for kind in ("eninodes", "eniclasses")),
     *(access("patch", kind, ENITIDE, subresource="status") for kind in ("eninodes", "eniclasses")),
+    access("delete", "eninodes", ENITIDE),
     *(access(verb, *EVENTS, namespace="default") for verb in ("create", "patch")),
     access("create", *LEASES, namespace="kube-system"),
     *(access(verb, *LEASES, namespace="kube-system", name="enitide-operator") for verb in ("get", "patch")),
@@ -59,7 +60,7 @@ OPERATOR_MAY = [
     access("patch", "securityidentities", ENITIDE, subresource="status"),
 ]
 OPERATOR_MAY_NOT = [
-    *(access(verb, "eninodes", ENITIDE) for verb in ("create", "update", "patch", "delete")),
+    *(access(verb, "eninodes", ENITIDE) for verb in ("create", "update", "patch", "deletecollection")),
     *(access(verb, "nodes") for verb in ("create", "patch", "update", "delete")),
     access("patch", "nodes", subresource="status"),
     *(access(verb, "pods", namespace="default") for verb in ("create", "delete", "patch")),
