@@ -40,15 +40,16 @@ def get_(run_dir: Path, form: str) -> None:
     """Every policy that this node has read: whom it selects here, and what is wrong with it."""
     rows = ask(run_dir, "/v1/policies")["policies"]
     shown = [row | {"problems": [f"{each['field']}: {each['message']}" for each in row["problems"]]} for row in rows]
-    emit(rows, form, _columns("policy", "selects", "problems"), shown)
+    emit(rows, form, _columns("policy", "tier", "priority", "subject", "isolates", "selects", "problems"), shown)
 
 
 @main.command()
 @run_dir_option
 @output_option
 def selectors(run_dir: Path, form: str) -> None:
-    """Every selector of a peer on this node: the identities that it selects, and how many uses it has."""
-    emit(ask(run_dir, "/v1/selectors")["selectors"], form, _columns("selector", "identities", "users"))
+    """Every selector and range in use on this node: the identities that it selects, and how many uses it has."""
+    columns = (*_columns("selector", "role", "identities", "users"), Column("policies", "policies", wide=True))
+    emit(ask(run_dir, "/v1/selectors")["selectors"], form, columns)
 
 
 @main.command()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from enitide_policy.engine.views import policy_rows, selector_rows
 from enitide_policy.labels import IdentityLabels
+from enitide_policy.problems import ObjectRef
 
 if TYPE_CHECKING:
     from enitide_enidp.policy.agent import PolicyAgent
@@ -53,30 +55,23 @@ def identities(agent: PolicyAgent | None) -> list[dict[str, Any]]:
 
 
 def policies(agent: PolicyAgent | None) -> list[dict[str, Any]]:
-    """Every policy read, what is wrong with it, and which endpoints of this node it selects."""
+    """Every policy read, in the order of decision: what it is, whom it selects here, and what is wrong with it.
+
+    A policy without a subject here, such as one of nodes, stands at the end with its problems.
+    """
     if agent is None:
         return []
-    engine = agent.state.engine
-    return [
-        {
-            "policy": name,
-            "kind": found.ref.kind,
-            "selects": sorted(
-                owner
-                for owner, local in agent.state.locals.items()
-                if local.identity in engine.subjects.labels
-                and any(policy.subject.matches(engine.subjects.labels[local.identity]) for policy in found.policies)
-            ),
-            "problems": [problem.row() for problem in found.problems],
-        }
-        for name, found in sorted(agent.policies.items())
-    ]
+    named = {str(found.ref): name for name, found in agent.policies.items()}
+    problems = {name: [problem.row() for problem in found.problems] for name, found in agent.policies.items()}
+    rows = []
+    for row in policy_rows(agent.state.engine):
+        name = named[str(ObjectRef(row["kind"], row["namespace"], row["name"]))]
+        row["selects"] = row.pop("endpoints")
+        rows.append({"policy": name, **row, "problems": problems.pop(name, [])})
+    rest = [{"policy": name, "kind": agent.policies[name].ref.kind, "selects": []} for name in sorted(problems)]
+    return rows + [row | {"problems": problems[str(row["policy"])]} for row in rest]
 
 
 def selectors(agent: PolicyAgent | None) -> list[dict[str, Any]]:
-    """Every selector of a peer: the identities that it selects, and how many uses it has."""
-    cache = agent.state.engine.peers.selections if agent is not None else {}
-    return [
-        {"selector": str(selector), "identities": list(found.snapshot()), "users": sum(found.users.values())}
-        for selector, found in sorted(cache.items(), key=lambda item: str(item[0]))
-    ]
+    """Every selector and range in use: the identities that it selects, and how many uses it has."""
+    return selector_rows(agent.state.engine) if agent is not None else []

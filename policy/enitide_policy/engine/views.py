@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from enitide_policy.engine.cidrs import CidrSet
@@ -47,13 +47,13 @@ def _policy_row(engine: Engine, one: Installed) -> dict[str, Any]:
 
 
 def selector_rows(engine: Engine) -> list[dict[str, Any]]:
-    """Every selector and range in use: what it selects now, and which policies use it."""
+    """Every selector and range in use: what it selects now, how many uses it has, and of which policies."""
     rows = [
         {
             "selector": str(selection.selector),
             "role": role,
             "identities": list(selection.snapshot()),
-            "users": _names(selection.users),
+            **_users(selection.users),
         }
         for role, cache in (("peer", engine.peers), ("subject", engine.subjects))
         for selection in cache.selections.values()
@@ -63,15 +63,16 @@ def selector_rows(engine: Engine) -> list[dict[str, Any]]:
             "selector": _range_text(found),
             "role": "range",
             "identities": sorted(map(identity_of, found.bases)),
-            "users": _names(found.users),
+            **_users(found.users),
         }
         for found in engine.cidrs.sets.values()
     ]
     return sorted(rows, key=lambda row: (row["role"], row["selector"]))
 
 
-def _names(users: Iterable[Any]) -> list[str]:
-    return sorted({str(ref) for ref, _ in users})
+def _users(users: Mapping[Any, int]) -> dict[str, Any]:
+    """How many uses there are, and whose."""
+    return {"users": sum(users.values()), "policies": sorted({str(ref) for ref, _ in users})}
 
 
 def _range_text(found: CidrSet) -> str:

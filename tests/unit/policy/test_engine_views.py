@@ -36,7 +36,8 @@ def test_policies_stand_in_the_order_of_decision_with_the_pods_that_they_select(
 
 def test_selectors_show_what_they_select_and_who_uses_them(engine):
     wide = engine.cidrs.numbers[ip_network("10.0.0.0/8")]
-    rows = {(row["role"], row["selector"]): (row["identities"], row["users"]) for row in selector_rows(engine)}
+    rows = {(row["role"], row["selector"]): (row["identities"], row["policies"]) for row in selector_rows(engine)}
+    assert all(row["users"] == 1 for row in selector_rows(engine))
     assert rows == {
         ("peer", "pod:app=b"): ([301], ["Policy/x/p"]),
         ("peer", "*"): ([300, 301], ["Policy/x/base"]),
