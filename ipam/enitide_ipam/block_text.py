@@ -7,13 +7,13 @@ hexadecimal digit for how many. Runs of equal tokens are written once with their
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
 from enitide_ipam.addresses import PREFIX_SIZE
-from enitide_ipam.blocks import Block, BlockMap, Use
+from enitide_ipam.blocks import FULL, Block, BlockMap, Use
 
 
 class Look(StrEnum):
@@ -67,16 +67,41 @@ def cell(block: Block) -> Cell:
     return Cell(Look(holder), block.free) if block.free else Cell(_FULL[holder], 0)
 
 
+def cells(blocks: BlockMap) -> Iterator[Cell]:
+    """`cell` of every block, from the map's words: a /16 has 65,536 addresses, and this is done every minute."""
+    doubts: dict[int, int] = {}
+    for offset in (address - blocks.base for address in blocks.doubts):
+        doubts[offset >> 4] = doubts.get(offset >> 4, 0) | 1 << (offset & 15)
+    words = zip(blocks.own, blocks.foreign, blocks.closed, blocks.kept, blocks.held, strict=True)
+    for index, (own, foreign, closed, kept, held) in enumerate(words):
+        strange = (foreign | doubts.get(index, 0)) & ~own
+        if not held:
+            yield _WHOLE
+        elif index in blocks.own_prefixes:
+            yield _OWN_PREFIX
+        elif index in blocks.foreign_prefixes:
+            yield _FOREIGN_PREFIX
+        elif kept == FULL and not own | strange | closed:
+            yield _KEPT
+        else:
+            holder = "m" if own and strange else "o" if own else "f" if strange else "a"
+            free = PREFIX_SIZE - held.bit_count()
+            yield Cell(Look(holder), free) if free else Cell(_FULL[holder], 0)
+
+
+_WHOLE, _KEPT = Cell(Look.WHOLE, PREFIX_SIZE), Cell(Look.KEPT, 0)
+_OWN_PREFIX, _FOREIGN_PREFIX = Cell(Look.OWN_PREFIX, 0), Cell(Look.FOREIGN_PREFIX, 0)
+
+
 def write(blocks: BlockMap) -> str:
     """The whole map."""
-    tokens = (cell(block).text for block in blocks.blocks())
-    runs = ((token, sum(1 for _ in run)) for token, run in groupby(tokens))
-    return "".join(f"{count if count > 1 else ''}{token}" for token, count in runs)
+    runs = ((one, sum(1 for _ in run)) for one, run in groupby(cells(blocks)))
+    return "".join(f"{count if count > 1 else ''}{one.text}" for one, count in runs)
 
 
 def read(text: str) -> tuple[Cell, ...]:
     """Every block again. `ValueError` for a text that `write` does not write."""
-    cells: list[Cell] = []
+    found_cells: list[Cell] = []
     at = 0
     while at < len(text):
         found = _TOKEN.match(text, at)
@@ -84,14 +109,14 @@ def read(text: str) -> tuple[Cell, ...]:
             raise ValueError(f"the map is unreadable at its character {at}: {text[at : at + 12]!r}")
         count, full, broken, left = found.groups()
         free = int(left, 16) if left else PREFIX_SIZE if full == Look.WHOLE else 0
-        cells += [Cell(Look(full or broken), free)] * int(count or 1)
+        found_cells += [Cell(Look(full or broken), free)] * int(count or 1)
         at = found.end()
-    return tuple(cells)
+    return tuple(found_cells)
 
 
-def counts(cells: Iterable[Cell]) -> dict[Look, int]:
+def counts(blocks: Iterable[Cell]) -> dict[Look, int]:
     """How many blocks are what; those that are none are left out."""
     found: dict[Look, int] = {}
-    for each in cells:
+    for each in blocks:
         found[each.look] = found.get(each.look, 0) + 1
     return found

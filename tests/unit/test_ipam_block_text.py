@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enitide_ipam.addresses import parse
 from enitide_ipam.block_reading import block_map
-from enitide_ipam.block_text import BROKEN, Cell, Look, cell, read, write
+from enitide_ipam.block_text import BROKEN, Cell, Look, cell, cells, read, write
 from enitide_ipam.blocks import CidrReservation
 from enitide_ipam.model import TAG_CLUSTER, Attachment, EniView
 
@@ -58,8 +59,10 @@ def test_an_empty_map_is_a_short_text():
 
 @given(st.lists(st.tuples(st.sampled_from(Look), st.integers(1, 15)), max_size=60))
 def test_what_is_written_reads_back(blocks):
-    cells = tuple(Cell(look, free if look in BROKEN else 16 if look is Look.WHOLE else 0) for look, free in blocks)
-    assert read("".join(each.text for each in cells)) == cells
+    given_cells = tuple(
+        Cell(look, free if look in BROKEN else 16 if look is Look.WHOLE else 0) for look, free in blocks
+    )
+    assert read("".join(each.text for each in given_cells)) == given_cells
 
 
 def test_a_broken_text_is_refused_where_it_breaks():
@@ -70,3 +73,21 @@ def test_a_broken_text_is_refused_where_it_breaks():
 def test_reading_the_text_gives_the_blocks_of_the_map():
     blocks = block_map("10.0.0.0/22", [eni(1, "10.0.1.7", "10.0.1.9", prefixes=("10.0.2.0/28",))], [], cluster="mine")
     assert read(write(blocks)) == tuple(cell(each) for each in blocks.blocks())
+
+
+ADDRESS = st.integers(4, 16 * 16 - 2).map(lambda n: f"10.0.0.{n}")
+BLOCK = st.integers(1, 14).map(lambda n: f"10.0.0.{16 * n}/28")
+
+
+@given(
+    st.lists(st.tuples(ADDRESS, st.sampled_from(["mine", "theirs", ""])), max_size=120),
+    st.lists(st.tuples(BLOCK, st.sampled_from(["mine", "theirs"])), max_size=4),
+    st.lists(st.tuples(BLOCK, st.sampled_from(["prefix", "explicit"])), max_size=3),
+    st.lists(ADDRESS, max_size=4),
+)
+def test_the_quick_way_by_words_and_the_plain_way_by_addresses_agree(singles, prefixes, reserved, doubts):
+    enis = [eni(n, address, cluster=owner) for n, (address, owner) in enumerate(singles)]
+    enis += [eni(f"p{n}", "", prefixes=(cidr,), cluster=owner) for n, (cidr, owner) in enumerate(prefixes)]
+    reservations = [CidrReservation(f"r-{n}", cidr, kind) for n, (cidr, kind) in enumerate(reserved)]
+    blocks = block_map("10.0.0.0/24", enis, reservations, cluster="mine").doubted([parse(each) for each in doubts])
+    assert tuple(cells(blocks)) == tuple(cell(each) for each in blocks.blocks())
