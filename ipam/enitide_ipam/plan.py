@@ -71,6 +71,11 @@ class Tide:
         return self.expected < self.marks.low
 
     @property
+    def maximum_reached(self) -> bool:
+        """Whether maxAllocate, and not the places for addresses, is what holds it back."""
+        return self.marks.maximum is not None and self.marks.maximum <= self.expected + self.room
+
+    @property
     def ahead(self) -> int:
         """Addresses beyond the provisioned ones that it can still come to hold: on order, or in free slots."""
         return self.expected - self.provisioned + self.room
@@ -261,6 +266,9 @@ class _Work:
 def _fill(work: _Work) -> Plan:
     state = work.state
     if tide.at_capacity(state.marks, state.expected, state.room):
+        going = {eni.id for eni in work.snapshot.enis} & set(work.snapshot.removing)
+        if going and not state.maximum_reached:  # not for want of places
+            return Plan(wait=Reason.FILLING, message=f"the place of {', '.join(sorted(going))} is about to come free")
         return Plan(wait=Reason.AT_CAPACITY, message=capacity_sentence(state, work.limits))
     count = tide.take(state.marks, state.expected, state.room)
     if not count:
@@ -344,9 +352,8 @@ def _explained(sheet: Filling, state: Tide, limits: InstanceLimits, actions: lis
 
 def capacity_sentence(state: Tide, limits: InstanceLimits) -> str:
     """Why the node cannot have more; no number that changes with every pod."""
-    maximum = state.marks.maximum
-    if maximum is not None and maximum <= state.expected + state.room:
-        return f"maxAllocate {maximum} is reached"
+    if state.maximum_reached:
+        return f"maxAllocate {state.marks.maximum} is reached"
     return f"all {state.capacity.slots} address slots of this {limits.type} are taken"
 
 

@@ -11,6 +11,7 @@ from support.virtual_loop import run_virtual
 
 from enitide_api.errors import EC2_CODES, EC2Ambiguous, EC2Refused, ec2_error
 from enitide_lab.ec2model import Fault
+from enitide_lab.ec2model.limits import make_type
 
 pytestmark = pytest.mark.sim
 
@@ -182,6 +183,31 @@ def test_an_occupied_index_costs_one_try_each_and_never_the_same_twice() -> None
         await scene.until(filled, "filled at a free index", 60)
         assert operator.metrics.calls[ATTACH, "InvalidParameterValue"] <= 4
         assert scene.calls("DeleteNetworkInterface") == 0
+        assert not scene.detached()
+
+    run_virtual(scenario())
+
+
+def test_a_taken_index_is_looked_for_on_its_own_card_alone() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.model.extra_types["two.cards"] = make_type("two.cards", cards=(1, 4), ipv4=10)
+        await scene.install(interfaces={"cards": [0, 1]})
+        await scene.node("n", "two.cards")
+        operator = scene.operator()
+
+        async def has(at_least: int) -> bool:
+            return await scene.provisioned("n") >= at_least
+
+        await scene.until(lambda: has(8), "the first pool", 30)
+        hidden = scene.model.place_interface(scene.subnet, hidden=True)
+        scene.model.attach_network_interface(hidden.id, scene.instances["n"], 0, card=1)
+        await scene.pods("n", 16)
+        await scene.until(lambda: has(16), "filled on card 1", 60)
+        await asyncio.sleep(60)
+        places = {(e.attachment.card, e.attachment.index) for e in scene.attached("n") if e.attachment}
+        assert places in ({(0, 0), (1, 1)}, {(0, 0), (1, 1), (1, 2)})
+        assert 1 <= operator.metrics.calls[ATTACH, "InvalidParameterValue"] <= 2  # one by each that was on its way
         assert not scene.detached()
 
     run_virtual(scenario())

@@ -12,6 +12,7 @@ from support.virtual_loop import run_virtual
 from enitide_ipam.model import TAG_CLUSTER
 from enitide_kube.port import ENICLASS
 from enitide_lab.ec2model import Effect, Fault
+from enitide_lab.ec2model.limits import make_type
 
 pytestmark = pytest.mark.sim
 
@@ -160,6 +161,54 @@ def test_demand_that_returns_while_an_eni_is_idle_takes_that_eni_and_makes_none(
             await scene.until(lambda: _full(scene), "filled again", 60)
         assert {each.id for each in scene.attached("n")} == ids
         assert scene.calls("CreateNetworkInterface") == 2
+        assert agent.lost == []
+        await scene.check_sound()
+
+    run_virtual(scenario())
+
+
+def test_demand_that_returns_while_enis_are_on_their_way_out_waits_for_their_places_only() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.model.detach_delay_s = 20.0
+        agent = await _begin(scene)
+        scene.operator()
+        await scene.until(lambda: _full(scene), "three ENIs", 60)
+        await agent.use(1)
+
+        async def going() -> bool:
+            return len((await scene.eninode("n")).status.removing) == 2
+
+        await scene.until(going, "both are on their way out", 600)
+        await agent.use(20)
+        await asyncio.sleep(10)
+        assert await scene.ready_reason("n") == "Filling"
+        await scene.until(lambda: _full(scene), "new ENIs in their places", 90)
+        await asyncio.sleep(60)
+        assert agent.lost == []
+        await scene.check_sound()
+
+    run_virtual(scenario())
+
+
+def test_enis_of_prefixes_go_once_every_block_on_them_is_unused() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.model.extra_types["pd.test"] = make_type("pd.test", cards=(3,), ipv4=3)  # two /28s an ENI
+        await scene.install(release=QUICK, prefixDelegation=True, pool={"preAllocate": 0, "maxAboveWatermark": 0})
+        await scene.node("n", "pd.test")
+        agent = NodeAgent(scene, "n")
+        scene.operator()
+        await agent.use(60)
+        await scene.until(lambda: _full(scene, 64), "four /28s on two ENIs", 60)
+        await scene.until(lambda: _holds(agent, 60), "the pods run", 10)
+        await agent.use(33)  # one pod in the third block keeps its ENI
+        await asyncio.sleep(1800)
+        assert await scene.provisioned("n") == 48
+        assert len(scene.attached("n")) == 2
+        await agent.use(32)
+        await scene.until(lambda: _alone(scene), "one ENI", 900)
+        assert await scene.provisioned("n") == 32
         assert agent.lost == []
         await scene.check_sound()
 

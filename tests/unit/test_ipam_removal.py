@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from support.ipam_facts import GROUPS, SETTINGS, eni, eni_class, node, shape, subnet
 
+from enitide_api.reasons import Reason
 from enitide_api.resources import Demand, ENINodeStatus, Interface, PoolLevels, Reclaim, ReleasePolicy
 from enitide_ipam import handover
 from enitide_ipam.handover import Bounds
@@ -135,6 +136,14 @@ def test_an_eni_that_is_being_removed_keeps_its_place_and_is_given_nothing():
     (made,) = [each for each in plan.actions if isinstance(each, CreateInterface)]
     assert (made.card, made.index) == (0, 2)
     assert not [each for each in plan.actions if getattr(each, "eni_id", "") == "eni-1"]
+
+
+def test_a_full_node_whose_eni_is_going_waits_for_its_place_and_is_not_called_full():
+    snapshot = node(eni(singles=9), ours(1), ours(2), removing=("eni-1", "eni-2"), bound=20)
+    plan = plan_node(snapshot, [subnet()], GROUPS, SETTINGS, NOW)
+    assert (plan.actions, plan.wait) == ((), Reason.FILLING)
+    limited = replace(snapshot, class_=eni_class(pool=PoolLevels(max_allocate=9)))
+    assert plan_node(limited, [subnet()], GROUPS, SETTINGS, NOW).wait is Reason.AT_CAPACITY
 
 
 # --- what the class does not admit any more ---
