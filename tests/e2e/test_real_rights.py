@@ -75,7 +75,7 @@ OPERATOR_MAY_NOT = [
     *(access(verb, *kind) for verb in ("create", "patch", "delete") for kind in POLICIES),
 ]
 AGENT_MAY = [
-    access("get", "nodes"),
+    *(access(verb, "nodes") for verb in ("get", "list", "watch")),
     *(access(verb, "pods") for verb in ("list", "watch")),
     *(access(verb, "eninodes", ENITIDE) for verb in ("get", "list", "watch", "create", "patch")),
     *(access(verb, kind, ENITIDE) for verb in ("list", "watch") for kind in IDENTITIES),
@@ -95,7 +95,7 @@ AGENT_MAY_NOT = [
     access("patch", "eninodes", ENITIDE, subresource="status"),
     *(access(verb, "eninodes", ENITIDE) for verb in ("delete", "update", "deletecollection")),
     *(access(verb, "eniclasses", ENITIDE) for verb in ("create", "patch", "delete")),
-    *(access(verb, "nodes") for verb in ("list", "create", "patch", "delete")),
+    *(access(verb, "nodes") for verb in ("create", "patch", "delete")),
     access("patch", "nodes", subresource="status"),
     *(access(verb, "pods", namespace="default") for verb in ("create", "delete", "patch")),
     *(access(verb, "secrets", namespace="kube-system") for verb in ("get", "list")),

@@ -57,6 +57,11 @@ class RecordingKernel:
                 entries.pop(key, None)
         self.rulesets[change.id] = {"entries": entries, "isolated": change.isolated_ingress}
 
+    def apply_all(self, changes: Any) -> int:
+        for change in changes:
+            self.apply(change)
+        return 0
+
     def retire(self, number: int) -> None:
         self._did("retire", number)
         self.rulesets.pop(number, None)

@@ -40,6 +40,10 @@ class PolicyMaps:
         """Write a rule set, or what changed in one. No room is no error: `Applied.closed`, and see `closed`."""
         return self._rulesets.apply(change)
 
+    def apply_all(self, changes: Iterable[RuleSetDelta]) -> int:
+        """Write what changed in many rule sets; returns the entries written. Additions alone cost two calls for all."""
+        return self._rulesets.apply_all(changes)
+
     def retire(self, number: int) -> None:
         """Remove a rule set that no endpoint has any more; then closed ones are tried again."""
         self._rulesets.retire(number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from random import Random
 from typing import Any, TypeVar
 
@@ -135,10 +136,16 @@ class PolicyAgent:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
-            self._waits.put("policy", Reason.IDENTITY_PENDING, "policies and identities are being read")
-            await self._fill(group)
+            slow = self._loop.call_later(IDENTITY_WAIT_S, self._tell_slow)
+            try:
+                await self._fill(group)
+            finally:
+                slow.cancel()
             self._wake.set()
             await self._flushes()
+
+    def _tell_slow(self) -> None:
+        self._waits.put("policy", Reason.IDENTITY_PENDING, "policies and identities are not read yet: no pod can start")
 
     async def _fill(self, group: asyncio.TaskGroup) -> None:
         state = self.state
@@ -158,8 +165,10 @@ class PolicyAgent:
         for what, kinds in on_demand:
             filled = asyncio.Event()
             group.create_task(self._when_used(group, self._used[what], kinds, filled), name=f"watch {what}")
-            if self._used[what].is_set():
-                await filled.wait()
+            if self._used[what].is_set():  # such a policy opens less until they are read; no pod waits longer for them
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(IDENTITY_WAIT_S):
+                        await filled.wait()
         state.look_at_all()
 
     async def _when_used(
@@ -199,7 +208,7 @@ class PolicyAgent:
         state = self.state
         relevance = self._relevance.current(self._loop.time())
         if relevance != state.own.relevance:
-            state.own.relevance = relevance
+            state.own.set_relevance(relevance)
             state.look_at_all()
         try:
             if state.synced:
@@ -234,10 +243,7 @@ class PolicyAgent:
         self._wake.set()
 
     def _on_namespace(self, name: str, _old: SlimNamespace | None, new: SlimNamespace | None) -> None:
-        if new is None:
-            self.state.own.namespaces.pop(name, None)
-        else:
-            self.state.own.namespaces[name] = new.metadata.labels or {}
+        self.state.own.set_namespace(name, (new.metadata.labels or {}) if new is not None else None)
         self.state.look_at_all()
         self._changed()
 

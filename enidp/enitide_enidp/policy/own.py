@@ -83,6 +83,7 @@ class OwnPods:
     namespaces: dict[str, Mapping[str, str]] = field(default_factory=dict)
     relevance: Relevance = field(default_factory=Relevance)
     _pods: dict[str, PodFacts] = field(default_factory=dict)
+    _names: dict[str, str] = field(default_factory=dict)  # what its labels make, by uid; reckoned once
 
     def put(self, uid: str, facts: PodFacts | None) -> None:
         """A pod is bound here, changed, or (None) gone."""
@@ -90,6 +91,22 @@ class OwnPods:
             self._pods.pop(uid, None)
         else:
             self._pods[uid] = facts
+        self._names.pop(uid, None)
+
+    def set_relevance(self, relevance: Relevance) -> None:
+        """Other keys count from now on."""
+        self.relevance = relevance
+        self._names.clear()
+
+    def set_namespace(self, name: str, labels: Mapping[str, str] | None) -> None:
+        """A namespace came, was relabelled, or (None) went."""
+        if labels is None:
+            self.namespaces.pop(name, None)
+        else:
+            self.namespaces[name] = labels
+        for uid, facts in self._pods.items():
+            if facts.namespace == name:
+                self._names.pop(uid, None)
 
     def uids(self) -> tuple[str, ...]:
         """All of them."""
@@ -100,11 +117,18 @@ class OwnPods:
         told = self.told(uid)
         if told in self.identities.labels:
             return told
-        facts = self._pods.get(uid)
-        labels = self.namespaces.get(facts.namespace) if facts is not None else None
-        if facts is None or labels is None:
-            return Reserved.UNKNOWN
-        return self.identities.by_name.get(self.relevance.of(facts, labels).object_name(), Reserved.UNKNOWN)
+        return self.identities.by_name.get(self._name(uid), Reserved.UNKNOWN)
+
+    def _name(self, uid: str) -> str:
+        """Name of the SecurityIdentity that the pod's labels make; '' while they are not all known."""
+        name = self._names.get(uid)
+        if name is None:
+            facts = self._pods.get(uid)
+            labels = self.namespaces.get(facts.namespace) if facts is not None else None
+            if facts is None or labels is None:
+                return ""
+            name = self._names[uid] = self.relevance.of(facts, labels).object_name()
+        return name
 
     def why_not(self, uid: str) -> str:
         """What is missing for its identity, as a sentence."""
@@ -113,5 +137,4 @@ class OwnPods:
             return "the API server has not told this node of the pod yet"
         if facts.namespace not in self.namespaces:
             return f"the API server has not told this node of the namespace {facts.namespace} yet"
-        name = self.relevance.of(facts, self.namespaces[facts.namespace]).object_name()
-        return f"the operator has not made the SecurityIdentity {name} of its labels yet"
+        return f"the operator has not made the SecurityIdentity {self._name(uid)} of its labels yet"

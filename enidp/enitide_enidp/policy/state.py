@@ -29,6 +29,7 @@ class Kernel(Protocol):
     """The part of `PolicyMaps` that is needed here."""
 
     def apply(self, change: RuleSet | RuleSetDelta) -> Any: ...
+    def apply_all(self, changes: Iterable[RuleSetDelta]) -> int: ...
     def retire(self, number: int) -> None: ...
     @property
     def closed(self) -> frozenset[int]: ...
@@ -269,8 +270,8 @@ class PolicyState:
             self._overlay.update(dict.fromkeys(keys, local.identity))
 
     def _add(self, changes: Changes) -> None:
-        for delta in changes.early:
-            self._kernel.apply(delta)
+        if changes.early:
+            self._kernel.apply_all(changes.early)
         if changes.cidrs:
             self._kernel.put_cidrs(changes.cidrs)
         for found in changes.created:
