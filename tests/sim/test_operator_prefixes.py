@@ -72,6 +72,30 @@ def test_a_prefix_on_a_new_eni_in_a_sibling_subnet_comes_before_singles_and_its_
     run_virtual(scenario())
 
 
+def test_where_ec2_takes_no_name_beside_prefixes_one_refusal_teaches_it_for_all_nodes() -> None:
+    async def scenario() -> None:
+        from enitide_lab.ec2model import Fault
+
+        scene = Scene(subnet_cidr="10.0.0.0/24")
+        sibling = scene.model.create_subnet(scene.vpc, "10.0.1.0/24", ZONE).id
+        scene.model.set_subnet_room(sibling, 100, 5)
+        scene.physics.add(Fault("CreateNetworkInterface", code="InvalidParameterCombination", times=1))
+        await scene.install(prefixDelegation=True, pool=NO_BUFFER)
+        await scene.node("n")
+        await scene.node("m")
+        scene.model.set_subnet_room(scene.subnet, 60, 0)
+        await scene.pods("n", 10)
+        scene.operator()
+        await filled(scene, 16, within_s=15)
+        assert whole(scene, sibling) == 3  # the prefix, and what EC2's own choice of an address broke
+        await scene.pods("m", 10)
+        await filled(scene, 16, "m", within_s=15)
+        assert scene.calls("CreateNetworkInterface") == 2
+        assert scene.calls("CreateNetworkInterface", "InvalidParameterCombination") == 1
+
+    run_virtual(scenario())
+
+
 def test_without_any_whole_28_exactly_what_is_wanted_is_packed_and_prefixes_are_used_again_when_they_return() -> None:
     async def scenario() -> None:
         scene = Scene(subnet_cidr="10.0.0.0/24")
