@@ -1,4 +1,4 @@
-"""Policies that name nodes or Services: what they stand for now, and which of them an event changes."""
+"""Policies that name nodes or Services: what they stand for now, and which of them an event may change."""
 
 from __future__ import annotations
 
@@ -8,36 +8,52 @@ from enitide_policy.model import NodesPeer, Policy, ServicePeer
 from enitide_policy.problems import ObjectRef
 from enitide_policy.world import Backend, Node, Service, World, resolved
 
+Key = tuple[str, str]
+
 
 class Dynamic:
-    """Keeps every policy as written, and nodes, Services and backends to resolve it by."""
+    """Keeps every policy as written, and nodes, Services and backends to resolve it by.
+
+    An event asks only for the policies whose words could mean its Service: one that names another costs nothing.
+    """
 
     def __init__(self) -> None:
         self._written: dict[ObjectRef, tuple[Policy, ...]] = {}
         self._by_nodes: dict[ObjectRef, None] = {}
-        self._by_services: dict[ObjectRef, None] = {}
+        self._by_services: dict[ObjectRef, tuple[ServicePeer, ...]] = {}
         self._nodes: dict[str, Node] = {}
-        self._services: dict[tuple[str, str], Service] = {}
-        self._slices: dict[tuple[str, str], tuple[Backend, ...]] = {}
+        self._services: dict[Key, Service] = {}
+        self._slices: dict[Key, tuple[Backend, ...]] = {}
+        self._of_service: dict[Key, dict[Key, None]] = {}
 
     def keep(self, ref: ObjectRef, policies: tuple[Policy, ...]) -> None:
         """The policies of one object as written; none if it is gone."""
-        self._written.pop(ref, None)
+        for kept in (self._written, self._by_nodes, self._by_services):
+            kept.pop(ref, None)
         if policies:
             self._written[ref] = policies
         peers = [peer for policy in policies for rule in policy.rules for peer in rule.peers]
-        for index, kind in ((self._by_nodes, NodesPeer), (self._by_services, ServicePeer)):
-            index.pop(ref, None)
-            if any(isinstance(peer, kind) for peer in peers):
-                index[ref] = None
+        services = tuple(peer for peer in peers if isinstance(peer, ServicePeer))
+        if services:
+            self._by_services[ref] = services
+        if any(isinstance(peer, NodesPeer) for peer in peers):
+            self._by_nodes[ref] = None
 
     def resolved(self, ref: ObjectRef) -> tuple[Policy, ...]:
         """The policies of one object with peers that name no nodes and no Services."""
         written = self._written.get(ref, ())
         if ref not in self._by_nodes and ref not in self._by_services:
             return written
-        backends = tuple(backend for some in self._slices.values() for backend in some)
-        return resolved(written, World(nodes=self._nodes, services=self._services, backends=backends))
+        services: dict[Key, Service] = {}
+        for peer in self._by_services.get(ref, ()):
+            if peer.name and peer.namespace:
+                key = (peer.namespace, peer.name)
+                services.update({key: self._services[key]} if key in self._services else {})
+            else:
+                services.update((key, one) for key, one in self._services.items() if _could_mean(peer, key))
+        slices = (self._slices[one] for key in services for one in self._of_service.get(key, ()))
+        backends = tuple(backend for some in slices for backend in some)
+        return resolved(written, World(nodes=self._nodes, services=services, backends=backends))
 
     def node(self, name: str, node: Node | None) -> Iterable[ObjectRef]:
         """Policies to resolve again."""
@@ -48,20 +64,38 @@ class Dynamic:
             self._nodes[name] = node
         return tuple(self._by_nodes)
 
-    def service(self, key: tuple[str, str], service: Service | None) -> Iterable[ObjectRef]:
+    def service(self, key: Key, service: Service | None) -> Iterable[ObjectRef]:
         """Policies to resolve again."""
         if self._services.get(key) == service:
             return ()
         self._services.pop(key, None)
         if service is not None:
             self._services[key] = service
-        return tuple(self._by_services)
+        return self._naming({key})
 
-    def backends(self, key: tuple[str, str], backends: tuple[Backend, ...]) -> Iterable[ObjectRef]:
+    def backends(self, key: Key, backends: tuple[Backend, ...]) -> Iterable[ObjectRef]:
         """Policies to resolve again."""
-        if self._slices.get(key, ()) == backends:
-            return ()
-        self._slices.pop(key, None)
+        old = self._slices.pop(key, ())
         if backends:
             self._slices[key] = backends
-        return tuple(self._by_services)
+        if old == backends:
+            return ()
+        before, after = ({(one.namespace, one.service) for one in some} for some in (old, backends))
+        for service in before - after:
+            del self._of_service[service][key]
+            if not self._of_service[service]:
+                del self._of_service[service]
+        for service in after:
+            self._of_service.setdefault(service, {})[key] = None
+        return self._naming(before | after)
+
+    def _naming(self, keys: set[Key]) -> tuple[ObjectRef, ...]:
+        return tuple(
+            ref
+            for ref, peers in self._by_services.items()
+            if any(_could_mean(peer, key) for peer in peers for key in keys)
+        )
+
+
+def _could_mean(peer: ServicePeer, key: Key) -> bool:
+    return peer.namespace in ("", key[0]) and peer.name in ("", key[1])

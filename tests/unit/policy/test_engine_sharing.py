@@ -8,11 +8,23 @@ from unit.policy.kernel import Kernel
 from enitide_policy.engine.engine import Engine
 from enitide_policy.labels import IdentityLabels
 from enitide_policy.mapstate import MIDDLE_DENY, Action, Direction
-from enitide_policy.model import ANY_L4, L4, TCP, AnyPeer, CidrPeer, NodesPeer, PodsPeer, Policy, Rule, Tier
+from enitide_policy.model import (
+    ANY_L4,
+    L4,
+    TCP,
+    AnyPeer,
+    CidrPeer,
+    NodesPeer,
+    PodsPeer,
+    Policy,
+    Rule,
+    ServicePeer,
+    Tier,
+)
 from enitide_policy.numbers import Reserved
 from enitide_policy.problems import ObjectRef
 from enitide_policy.selectors import equals, selector
-from enitide_policy.world import Node
+from enitide_policy.world import Backend, Node, Service
 
 pytestmark = pytest.mark.unit
 
@@ -302,3 +314,21 @@ def test_a_pod_that_comes_later_brings_its_own_number_for_a_named_port():
         kernel.apply(engine.commit())
     keys = {(key.identity, key.port, key.port_bits) for key, _ in kernel.rule_set("e-a").rules()}
     assert keys == {(900, 80, 16), (901, 8080, 16)}
+
+
+def test_endpoints_of_a_service_that_no_policy_names_change_nothing_and_those_of_a_named_one_its_policies():
+    engine, kernel = engine_of(["a", "b"])
+    engine.service(("x", "web"), Service("x", "web"))
+    say(engine, policy("named", app("a"), allow(ServicePeer("x", "web"))))
+    say(engine, policy("other", app("b"), allow(ServicePeer("y", "db"))))
+    kernel.apply(engine.commit())
+    dynamic = engine._dynamic
+    old, new = (Backend("x", "web", ip_address(text), ()) for text in ("192.0.2.1", "192.0.2.2"))
+    assert dynamic.backends(("x", "cache-1"), (Backend("x", "cache", ip_address("192.0.2.9"), ()),)) == ()
+    assert [ref.name for ref in dynamic.backends(("x", "web-1"), (old,))] == ["named"]
+    engine.backends(("x", "web-1"), (old, new))
+    changes = engine.commit()
+    assert changes.cidrs.keys() == {ip_network("192.0.2.1/32"), ip_network("192.0.2.2/32")}
+    assert engine.counts.distilled == 1
+    engine.backends(("x", "web-1"), ())
+    assert set(engine.commit().cidrs_gone) == set(changes.cidrs)
