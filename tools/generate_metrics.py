@@ -45,11 +45,13 @@ def operator_registry() -> CollectorRegistry:
 def agent_registry() -> CollectorRegistry:
     """All that an agent can export."""
     from enitide_enidp.metrics import CallMetrics, StateCollector
+    from enitide_enidp.policy.metrics import PolicyCollector
     from enitide_enidp.waits import Waits
 
     registry = CollectorRegistry()
     CallMetrics(registry)
     registry.register(StateCollector(Waits(lambda: 0.0), lambda: None))
+    registry.register(PolicyCollector(lambda: None))
     return registry
 
 

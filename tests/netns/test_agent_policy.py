@@ -125,6 +125,9 @@ async def test_a_network_policy_holds_between_pods_from_their_first_packet_on(
             assert server.stdout is not None
             assert await asyncio.to_thread(server.stdout.readline) == "up\n"
             assert await pods.reaches("web", "db", 3)
+            # a kubelet's probe: the pod's own node is always let in
+            probe = node.inside(node.netns, "python3", "-c", CONNECT, pods.address["db"], "3")
+            assert probe.startswith("hello"), probe
             assert not await pods.reaches("evil", "db")
         finally:
             server.kill()

@@ -13,6 +13,7 @@ from enitide_api.resources import (
     Capacity,
     ClassStatus,
     Demand,
+    EndpointRecord,
     ENINodeSpec,
     ENINodeStatus,
     InstanceFacts,
@@ -175,6 +176,15 @@ def test_a_reclaim_is_answered_and_an_address_taken_back_at_once_but_the_rest_wa
     assert decision(spec(), spec(yielded=("10.0.0.5",))).write_now
     assert decision(spec(yielded=("10.0.0.5",)), spec()).write_now
     assert not decision(spec(yielded=("10.0.9.9",)), spec()).write_now
+
+
+def test_a_pod_s_new_address_is_reported_at_once_where_all_nodes_wait_for_it_and_one_that_went_is_not():
+    here = EndpointRecord(addresses=("10.0.0.5",), pod_uid="u")
+    moved = EndpointRecord(addresses=("10.0.0.6",), pod_uid="u")
+    for before, after, at_once in (((), (here,), True), ((here,), (moved,), True), ((here,), (), False)):
+        states = [report.ReportState(spec(endpoints=before), 0.0, 30.0, endpoints_now=now) for now in (False, True)]
+        answers = [report.decide(state, spec(endpoints=after), seen(), 10.0).write_now for state in states]
+        assert answers == [False, at_once]
 
 
 def test_before_a_class_is_published_there_is_no_deficit():

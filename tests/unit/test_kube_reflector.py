@@ -7,9 +7,10 @@ import msgspec
 import pytest
 from support.virtual_loop import run_virtual, virtual_loop
 
+from enitide_api.crds import definitions
 from enitide_api.reasons import Reason
 from enitide_kube.objects import Meta, Slim
-from enitide_kube.port import LEASE, WatchEvent
+from enitide_kube.port import CRD, ENDPOINTBATCH, LEASE, WatchEvent
 from enitide_kube.reflector import Reflector
 from enitide_lab.apistore import Fault, Store, StoreKube
 from enitide_lab.apistore.faults import READS
@@ -273,3 +274,60 @@ def test_a_watch_event_of_a_bookmark_moves_the_version_alone():
         return scene.reflector.resource_version, scene.told
 
     assert run_virtual(main()) == ("777", [])
+
+
+def test_a_kind_without_a_definition_has_no_objects_and_is_waited_for_without_a_word():
+    """The wait costs two requests every few minutes; once defined, the kind is mirrored within seconds."""
+    definition = definitions()["enitide.io_endpointbatches.yaml"]
+
+    async def main():
+        loop = virtual_loop()
+        store = Store(clock=loop.wall, monotonic=loop.time, rng=Random(0))
+        kube, states = StoreKube(store, "writer"), []
+        mirror = Reflector(
+            StoreKube(store, "reader"),
+            ENDPOINTBATCH,
+            decode,
+            rng=Random(0),
+            on_state=lambda reason, detail: states.append(reason),
+            optional=True,
+        )
+        task = asyncio.create_task(mirror.run())
+        await mirror.synced.wait()
+        await asyncio.sleep(3600)
+        assert states == []
+        asked = sum(n for (who, *_), n in store.requests.items() if who == "reader")
+        assert asked <= 3 * 13
+        await kube.create(CRD, definition)
+        body = {"apiVersion": "enitide.io/v1alpha1", "kind": "EndpointBatch", "metadata": {"name": "b"}, "spec": {}}
+        await kube.create(ENDPOINTBATCH, body)
+        await asyncio.sleep(5)
+        assert set(mirror.store) == {"b"}
+        await kube.delete(CRD, definition["metadata"]["name"])
+        await asyncio.sleep(60)
+        assert not mirror.store
+        assert [each for each in states if each is not None] == []
+        task.cancel()
+
+    run_virtual(main())
+
+
+def test_what_came_is_told_before_what_went_in_a_relist():
+    """A thing that moved from one object to another is never missing in between."""
+
+    async def main():
+        scene = Scene()
+        await scene.make("a")
+        await scene.reflector.synced.wait()
+        await asyncio.sleep(1)
+        scene.store.faults.add(Fault(kind="Lease", verbs=READS, code=503, times=3, client="reader"))
+        scene.store.drop_watches("Lease")
+        await scene.make("b")
+        await scene.kube.delete(LEASE, "a", namespace="default")
+        scene.store.compact()
+        scene.told.clear()
+        await asyncio.sleep(60)
+        assert [key for key, _, _ in scene.told] == ["default/b", "default/a"]
+        await scene.end()
+
+    run_virtual(main())

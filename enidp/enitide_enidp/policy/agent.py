@@ -7,6 +7,7 @@ at once. Until all are filled nothing is written and no pod gets its policy: ADD
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from random import Random
@@ -215,6 +216,7 @@ class PolicyAgent:
                 state.flush()
             else:
                 state.sync()
+                gc.freeze()  # what was read stays: no collection has to walk it again in the middle of an event
                 _log.info("policy in force", identities=len(state.identities.labels), endpoints=len(state.remote))
         except EnitideError as error:
             self.failures += 1

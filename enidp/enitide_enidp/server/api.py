@@ -31,6 +31,7 @@ from enitide_enidp.cni.request import (
     parse_call,
 )
 from enitide_enidp.metrics import CallMetrics, StateCollector
+from enitide_enidp.policy.metrics import PolicyCollector
 from enitide_enidp.server import policy_views, views
 from enitide_enidp.server.http import Request, Response, json_response
 from enitide_enidp.server.paths import PATHS, PUBLIC
@@ -52,6 +53,7 @@ class Api:
         self._registry = CollectorRegistry()
         self._metrics = CallMetrics(self._registry)
         self._registry.register(StateCollector(agent.waits, lambda: agent.core))
+        self._registry.register(PolicyCollector(lambda: agent.policy))
         self._table = {(row.method, row.path): getattr(self, row.handler) for row in PATHS}
 
     async def on_socket(self, request: Request) -> Response:
