@@ -91,7 +91,7 @@ def bench_policy() -> list[Row]:
     rule = Rule(Direction.INGRESS, Action.ALLOW, 0, bar)
     _load(engine, [_policy(i, "foo", Direction.INGRESS, [rule]) for i in range(ALL)])
     times, _ = _resolve_ms(engine, 400)
-    how = "1,000 equal rules, 3,000 identities of 5 labels, peers that match none: subject to whole rule set, CPU time"
+    how = "1,000 equal rules (one when shared), 3,000 identities, peers that match none: to whole rule set, CPU time"
     matching = _engine()
     app = Rule(Direction.INGRESS, Action.ALLOW, 0, _pods(equals("pod:app", "analytics-erneh")))
     _load(matching, [_policy(i, "foo", Direction.INGRESS, [app]) for i in range(ALL)])

@@ -209,7 +209,9 @@ endpoints: [{addresses: [192.0.2.7]}]
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_cilium_policy_works_as_its_documentation_says(name):
     policies, lines = SCENARIOS[name]
-    assert differences(objects_of(XYZ, policies), lines) == []
+    objects = objects_of(XYZ, policies)
+    assert differences(objects, lines) == []
+    assert {problem["reason"] for problem in judged(objects, [])[1]} <= {"PriorityClash"}
 
 
 def test_a_deny_rule_is_named_by_its_own_list_and_action():

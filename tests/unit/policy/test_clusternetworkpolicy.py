@@ -265,7 +265,9 @@ spec:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_cluster_policy_works_as_its_specification_says(name):
     policies, lines = SCENARIOS[name]
-    assert differences(objects_of(HOUSES, policies), lines) == []
+    objects = objects_of(HOUSES, policies)
+    assert differences(objects, lines) == []
+    assert {problem["reason"] for problem in judged(objects, [])[1]} <= {"PriorityClash"}
 
 
 def test_the_two_ancestors_are_the_admin_and_the_baseline_tier():

@@ -1,7 +1,7 @@
 """NetworkPolicy: each sentence of its specification as a scenario, judged by `policy verdict`."""
 
 import pytest
-from support.policy_cases import differences, objects_of
+from support.policy_cases import differences, judged, objects_of
 from unit.policy.worlds import XYZ
 
 pytestmark = pytest.mark.unit
@@ -249,4 +249,6 @@ def test_a_relabelled_pod_a_changed_and_a_deleted_policy_change_the_verdict():
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_networkpolicy_works_as_its_specification_says(name):
     policies, lines = SCENARIOS[name]
-    assert differences(objects_of(XYZ, policies), lines) == []
+    objects = objects_of(XYZ, policies)
+    assert differences(objects, lines) == []
+    assert {problem["reason"] for problem in judged(objects, [])[1]} <= {"PriorityClash"}
