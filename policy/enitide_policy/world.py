@@ -85,7 +85,7 @@ def all_labels(world: World, pod: Pod) -> IdentityLabels:
 
 
 def resolve(peers: Iterable[Peer], world: World) -> tuple[Peer, ...]:
-    """Peers that name nodes or Services, as the ranges and selectors that they stand for now; others as they are."""
+    """Peers that name nodes or Services, as the ranges and selectors that they stand for; others as they are."""
     found: list[Peer] = []
     for peer in peers:
         if isinstance(peer, NodesPeer):

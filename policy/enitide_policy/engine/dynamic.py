@@ -1,4 +1,4 @@
-"""Policies that name nodes or Services: what they stand for now, and which of them an event may change."""
+"""Policies that name nodes or Services: what they stand for at present, and which of them an event may change."""
 
 from __future__ import annotations
 
