@@ -111,6 +111,8 @@ class NodeState:
     def take(self, resource: ENINode, now: float, *, authoritative: bool = False) -> bool:
         """A version from the watch, a write's reply or (`authoritative`) the server. Returns whether it was news."""
         if not (authoritative or self.is_newer(resource)):
+            if _is_same_version(self.resource, resource):
+                self.resource = resource  # the watch's copy is kept anyway: one in memory is enough
             return False
         before, self.resource = self.resource, resource
         self.ended &= {each.token for each in resource.status.pending}
@@ -179,3 +181,8 @@ class NodeState:
 def _busy(endpoints: Iterable[EndpointRecord]) -> frozenset[str]:
     """The tide and the hand-over speak of IPv4; a pod's IPv6 address follows its IPv4 address."""
     return frozenset(address for record in endpoints for address in record.addresses if ":" not in address)
+
+
+def _is_same_version(one: ENINode, other: ENINode) -> bool:
+    mine, theirs = one.metadata, other.metadata
+    return (mine.uid, mine.resource_version) == (theirs.uid, theirs.resource_version)

@@ -30,9 +30,12 @@ kinds = st.sampled_from(("ENINode", "Pod"))
 clients = st.sampled_from(("operator", "agent-a", "agent-b"))
 # none at all, within one call, within a few calls, over a release delay or a cool-down, over a call time-out
 whiles = st.sampled_from((0.0, 0.004, 0.1, 0.3, 1.0, 2.5, 6.0, 16.0))
-steps = st.sampled_from(("reclaimed", "yielded", "moved", "withdrawn"))
+steps = st.sampled_from(("yielded", "reclaimed"))
+tight = steps | st.sampled_from(("PATCH before", "moved", "UnassignPrivateIpAddresses before"))
 moments = steps | st.sampled_from(
     (
+        "moved",
+        "withdrawn",
         "PATCH before",
         "PATCH after",
         "AssignPrivateIpAddresses before",
@@ -117,7 +120,10 @@ class Interleaving(RuleBasedStateMachine):
             scattered=st.booleans(),
             pods=st.integers(2, 6),
             stay=st.integers(0, 3),
-            began=st.sampled_from(("reclaimed", "yielded", "moved", "")),
+            began=st.sampled_from(
+                (("yielded",), ("yielded", "PATCH before"), ("reclaimed",), ("moved",), ("moved", "PATCH before"))
+            ),
+            rush=st.integers(0, 6),
         )
     )
     def begin(self, setup: Setup) -> None:
@@ -134,6 +140,14 @@ class Interleaving(RuleBasedStateMachine):
     @rule(node=nodes, count=st.integers(1, 5), then=whiles)
     def pods_come(self, node: str, count: int, then: float) -> None:
         self._do(then, lambda world: [world.kubelets[node].start() for _ in range(count)])
+
+    @rule(moment=tight, count=st.integers(1, 6), then=whiles)
+    def pods_come_in_the_middle(self, moment: str, count: int, then: float) -> None:
+        async def come(world: World) -> None:
+            await world.until(moment, 20.0)
+            world.burst(count)
+
+        self._do(then, come)
 
     @rule(node=nodes, count=st.integers(1, 6), oldest=st.booleans(), object_first=st.booleans(), then=whiles)
     def pods_go(self, node: str, count: int, oldest: bool, object_first: bool, then: float) -> None:
@@ -164,9 +178,13 @@ class Interleaving(RuleBasedStateMachine):
     def the_leader_dies(self, calls: int, moment: str, wait: bool, then: float) -> None:
         self._do(then, lambda world: world.kill_leader(calls, moment, wait=wait))
 
-    @rule(moment=steps, delay_s=st.sampled_from((20.0, 50.0, 60.0)), then=whiles)
-    def the_leader_dies_and_its_write_comes_late(self, moment: str, delay_s: float, then: float) -> None:
-        self._do(then, lambda world: world.kill_leader_writing(moment, delay_s))
+    @rule(moment=steps, delay_s=st.sampled_from((60.0, 50.0)), burst=st.integers(0, 6), then=whiles)
+    def the_leader_dies_and_its_write_comes_late(self, moment: str, delay_s: float, burst: int, then: float) -> None:
+        async def die(world: World) -> None:
+            await world.kill_leader_writing(moment, delay_s)
+            world.burst(burst)
+
+        self._do(then, die)
 
     @rule(wait=st.booleans(), then=whiles)
     def the_leader_changes(self, wait: bool, then: float) -> None:

@@ -38,7 +38,11 @@ LIMIT_MEMORY_S = 120.0  # a call that was planned under a higher maxAllocate has
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What one run begins with."""
+    """What one run begins with.
+
+    `pods` come to each node and only `stay` of them stay; once `began` has happened, one after the other, `rush` more
+    come at once.
+    """
 
     prefixes: bool
     pre: int
@@ -49,7 +53,8 @@ class Setup:
     scattered: bool
     pods: int
     stay: int
-    began: str
+    began: tuple[str, ...]
+    rush: int
     instance_type: str = "t3.small"
 
     @property
@@ -114,8 +119,9 @@ class World:
         for kubelet in self.kubelets.values():
             for name in tuple(kubelet.pods)[setup.stay :]:
                 kubelet.end(name, object_first=False)
-        if setup.began:
-            await self.until(setup.began, 15.0)
+        for each in setup.began:
+            await self.until(each, 15.0)
+        self.burst(setup.rush)
 
     async def _wired(self) -> None:
         """Until the first pods have what they can get."""
@@ -242,6 +248,12 @@ class World:
         self.seen[what] += 1
         if self._hurry is not None and self._hurry[0] == what:
             self._hurry[1].set()
+
+    def burst(self, count: int) -> None:
+        """So many pods on each node."""
+        for kubelet in self.kubelets.values():
+            for _ in range(count):
+                kubelet.start()
 
     # --- commands ------------------------------------------------------------------------------------------------
 

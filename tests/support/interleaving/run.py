@@ -1,0 +1,50 @@
+"""Runs interleavings: so many from a seed, or the same ones each time, with a rule taken out or with all in place."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from support.interleaving.machine import Interleaving
+from support.interleaving.mutants import MUTANTS
+from support.operator_sim import Scene
+from support.virtual_loop import run_virtual
+
+STEPS = 12
+
+
+def interleave(count: int, *, mutant: str = "", from_seed: int | None = None) -> None:
+    """`AssertionError` at the first that breaks something; without a seed the same ones each time."""
+    run_virtual(_compile())
+    profile = settings(
+        max_examples=count,
+        stateful_step_count=STEPS,
+        derandomize=from_seed is None,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate,) if mutant or from_seed is not None else (Phase.generate, Phase.shrink),
+        print_blob=False,
+    )
+    machine = Interleaving if from_seed is None else seed(from_seed)(Interleaving)
+    with MUTANTS[mutant]() if mutant else nullcontext():
+        run_state_machine_as_test(machine, settings=profile)
+
+
+async def _compile() -> None:
+    """CEL's parser changes the recursion limit when it is first used, which Hypothesis warns of."""
+    await Scene().install()
+
+
+def batch(count: int, *, seed: int) -> dict[str, Any]:
+    """How many of `count` ended whole (the first that does not ends the batch), and what was wrong with that one."""
+    before = Interleaving.finished
+    broken = ""
+    try:
+        interleave(count, from_seed=seed)
+    except AssertionError as error:
+        broken = str(error)
+    return {"whole": min(count, Interleaving.finished - before), "broken": broken}
