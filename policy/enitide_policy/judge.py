@@ -57,8 +57,12 @@ class EngineJudge:
         reserved = reserved_of(subject, peer)
         if reserved is not None:
             return PeerIdentities(reserved, peer.is_node, cidr)
-        assert peer.labels is not None
-        return PeerIdentities(self._numbers[relevant(self._relevance, peer.labels)], exact=True, cidr=cidr)
+        return PeerIdentities(self.number_of(peer), exact=True, cidr=cidr)
+
+    def number_of(self, pod: End) -> int:
+        """The number of a pod's identity."""
+        assert pod.labels is not None, "nodes and what is outside have reserved identities"
+        return self._numbers[relevant(self._relevance, pod.labels)]
 
 
 def load(engine: Engine, world: World, policies: Sequence[Policy]) -> Engine:
