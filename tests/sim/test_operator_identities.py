@@ -97,6 +97,9 @@ def test_a_policy_that_names_a_new_key_makes_new_identities_before_anything_move
         await until(lambda: len(world.view()) == 3)
         before = world.view()["10.0.0.2"][0]
         assert world.view()["10.0.0.3"][0] == before
+        # identities are slow to be made: whatever moves early would be caught
+        slow = Fault(kind="SecurityIdentity", verbs=frozenset({"create"}), delay_s=1.0, times=None)
+        world.store.faults.add(slow)
         await world.policy("p", "tier")
         seen = set()
 
@@ -134,11 +137,38 @@ def test_a_restarted_operator_writes_nothing():
         await until(lambda: len(world.view()) == 10)
         before = world.view()
         first.stop()
+        # what policies say is heard last: until then no identity fits, and yet nothing may be written
+        slow = Fault(kind="NetworkPolicy", verbs=frozenset({"list"}), delay_s=3.0, times=None, client="second")
+        world.store.faults.add(slow)
         second = Operator(world, "second")
         await second.lead()
         await asyncio.sleep(120)
         assert world.writes("second") == 0
         assert world.view() == before
+        second.stop()
+
+    run_virtual(main())
+
+
+def test_a_new_leader_whose_mirror_lags_gives_no_number_twice():
+    async def main():
+        world = World()
+        await world.install()
+        await world.namespace("d")
+        first, second = (Operator(world, name, identity_labels=["app"]) for name in ("first", "second"))
+        await first.lead()
+        for mirror in second.directory.mirrors:
+            await mirror.synced.wait()
+        blind = Fault(kind="SecurityIdentity", verbs=frozenset({"watch"}), code=503, times=None, client="second")
+        world.store.faults.add(blind)
+        world.store.drop_watches("SecurityIdentity")
+        await world.pod("a", labels={"app": "a"})
+        await until(lambda: world.identities(), 1)
+        first.stop()
+        await world.kube.delete(POD, "a", namespace="d", grace_period_s=0)
+        await world.pod("b", labels={"app": "b"})
+        await second.lead()
+        await until(lambda: len(world.identities()) == 2, 1)  # which asserts that numbers are unique
         second.stop()
 
     run_virtual(main())
