@@ -37,7 +37,7 @@
 #define MAX_CONNECTIONS	 262144
 #define MAX_FRAGMENTS	 8192
 #define MAX_RULESETS	 8192 /* the verdict word has 13 bits for them */
-#define MAX_RULES	 524288
+#define MAX_RULES	 262144
 #define MAX_IDENTITIES	 524288
 #define MAX_CIDRS	 131072
 #define EPOCHS		 1024

@@ -60,6 +60,9 @@ MAP(policies, BPF_MAP_TYPE_ARRAY, __u32, struct policy, MAX_ENDPOINTS);
 /* Heads of the rule sets by their place; 0 is none. */
 MAP(rulesets, BPF_MAP_TYPE_ARRAY, __u32, struct ruleset, MAX_RULESETS);
 
+/* The entries of all rule sets. Made in advance (25 MB): three times as fast to fill. */
+MAP(rules, BPF_MAP_TYPE_HASH, struct rule_key, struct rule, MAX_RULES);
+
 /* Maps that grow with what is in them: few nodes need all of it. */
 #define GROWING_MAP(name, map_type, key_type, value_type, entries)                                           \
 	struct {                                                                                             \
@@ -70,9 +73,6 @@ MAP(rulesets, BPF_MAP_TYPE_ARRAY, __u32, struct ruleset, MAX_RULESETS);
 		__type(key, key_type);                                                                       \
 		__type(value, value_type);                                                                   \
 	} name SEC(".maps")
-
-/* The entries of all rule sets. */
-GROWING_MAP(rules, BPF_MAP_TYPE_HASH, struct rule_key, struct rule, MAX_RULES);
 
 /* Identities of single addresses: pods and nodes. */
 GROWING_MAP(identities, BPF_MAP_TYPE_HASH, struct address, __u32, MAX_IDENTITIES);

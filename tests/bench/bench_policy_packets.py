@@ -285,23 +285,24 @@ def bench_cidr_write() -> list[Row]:
     }
     rules[pack_key(RuleKey(Direction.INGRESS, Peer.ANY, 0))] = ALLOW
     networks = {ip_network((int(IPv4Address("10.0.0.0")) + i * 256, 24)): local_number(1 + i) for i in range(654)}
-    times = []
+    times, busy = list[float](), list[float]()
     with _node(policy=True) as (node, _):
         policy = node.datapath.policy
         policy.put_cidrs(networks)
         for number in range(1, 10):
-            started = time.perf_counter()
+            started, started_cpu = time.perf_counter(), time.thread_time()
             policy.apply(RuleSet(number, False, True, rules))
-            times.append(time.perf_counter() - started)
+            times.append((time.perf_counter() - started) * 1000)
+            busy.append((time.thread_time() - started_cpu) * 1000)
             policy.retire(number)
     return [
         {
             "name": "cidr_write_ms",
-            "value": statistics.median(times) * 1000,
+            "value": min(times),
             "unit": "ms",
             "peer": 157,
-            "method": f"PolicyMaps.apply of {len(rules)} packed entries: bytes, batch call, head; p50 of {len(times)} "
-            f"(least {min(times) * 1000:.1f}); peer: the same entries one system call each",
+            "method": f"PolicyMaps.apply of {len(rules)} packed entries: bytes, batch call, head; least of {len(times)} "
+            f"(p50 {statistics.median(times):.1f}; CPU time p50 {statistics.median(busy):.1f}); peer: one call an entry",
         }
     ]
 

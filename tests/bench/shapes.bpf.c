@@ -2,9 +2,11 @@
 /* Map shapes to compare with, nothing more: one hash lookup of our connection
  * key; and what a policy of addresses costs that keeps, for each address, an
  * array of 24 (protocol, port range) tuples behind a longest-prefix match. */
-#include <bpf/bpf_helpers.h>
+
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
+
+#include <bpf/bpf_helpers.h> /* after the types it uses */
 
 #define TUPLES 24
 

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 from enitide_enidp.datapath import codec
 from enitide_policy.mapstate import DIRECTION_SHIFT, Network
 
-MAX_RULESETS, MAX_RULES = 8192, 524_288
+MAX_RULESETS, MAX_RULES = 8192, 262_144
 MAX_PLACES = 4096
 EPOCHS = 1024
 PEER_KINDS = 4
