@@ -42,7 +42,7 @@ from enitide_operator.pods import BoundPods, SlimPod, decode_slim
 from enitide_operator.preview import document
 from enitide_operator.tasks import Tasks
 from enitide_operator.term import Term, TermGate
-from enitide_operator.world import World
+from enitide_operator.world import SETTLE_S, World
 
 _log = get_logger(__name__)
 
@@ -169,15 +169,16 @@ class Engine:
         _log.info("following")
 
     async def drain(self) -> None:
-        """End the term cleanly: no new decision, no new call; return when no mutating call is under way any more.
+        """End the term cleanly: no new decision, no new call; return when EC2's reads show what the last calls did.
 
+        The next leader starts at once, and would take an older picture for true.
         What a saga has not finished stands in status.pending: the next leader finishes it.
         """
         if self._fleet is None or self._ctx is None:
             return
         self._fleet.stop()
         self._ctx.term.end()
-        await self._gateway.idle()
+        await self._gateway.settled(SETTLE_S)
         self.follow()
 
     @property

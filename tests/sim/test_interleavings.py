@@ -10,6 +10,7 @@ import pytest
 from support.interleaving.machine import Interleaving
 from support.interleaving.mutants import MUTANTS
 from support.interleaving.run import interleave
+from support.interleaving.world import Setup
 
 pytestmark = [pytest.mark.sim, pytest.mark.timeout(900)]
 
@@ -27,3 +28,27 @@ def test_no_interleaving_takes_an_address_from_a_pod_doubles_one_or_loses_anythi
 def test_a_rule_that_is_taken_out_is_missed(mutant: str) -> None:
     with pytest.raises(AssertionError):
         interleave(ENOUGH, mutant=mutant)
+
+
+def test_the_next_leader_is_not_let_in_before_reads_show_what_the_last_one_did() -> None:
+    """Found as an interleaving: it took what the last leader had just taken, which its first read did not show."""
+    machine = Interleaving()
+    machine.begin(
+        setup=Setup(
+            prefixes=False,
+            pre=2,
+            above=0,
+            maximum=5,
+            visible_after_s=5.0,
+            attach_delay_s=1.0,
+            scattered=False,
+            pods=2,
+            stay=1,
+            began=("yielded", "PATCH before"),
+            rush=5,
+        )
+    )
+    machine.a_while_passes(then=0.0)
+    machine.the_operator_is_replaced(then=0.0)
+    machine.until(moment="yielded")
+    machine.teardown()

@@ -90,7 +90,7 @@ def send(program: ProgramRecord, number: signal.Signals) -> bool:
     return True
 
 
-def end(program: ProgramRecord, *, number: signal.Signals = signal.SIGTERM, grace_s: float = 10.0) -> bool:
+def end(program: ProgramRecord, *, number: signal.Signals = signal.SIGTERM, grace_s: float = 25.0) -> bool:
     """Ask the program to end, make it after `grace_s`, wait until it is gone; whether it was there."""
     try:
         handle = os.pidfd_open(program.pid)

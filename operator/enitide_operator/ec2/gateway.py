@@ -90,10 +90,16 @@ class Gateway:
         self._mutating = 0  # mutating calls under way now
         self._idle = asyncio.Event()
         self._idle.set()
+        self._mutated_at_s = float("-inf")  # when the last one ended
 
     async def idle(self) -> None:
         """Return when no mutating call is under way: one call time-out at most, if none may begin."""
         await self._idle.wait()
+
+    async def settled(self, lag_s: float) -> None:
+        """Return when no mutating call is under way, and none ended less than `lag_s` ago: reads show them all."""
+        await self._idle.wait()
+        await asyncio.sleep(max(0.0, self._mutated_at_s + lag_s - asyncio.get_running_loop().time()))
 
     # --- reads ---------------------------------------------------------------------------------------------------
 
@@ -290,6 +296,7 @@ class Gateway:
         finally:
             if mutating:
                 self._mutating -= 1
+                self._mutated_at_s = loop.time()
                 if not self._mutating:
                     self._idle.set()
             self._observer.called(verb, outcome, loop.time() - began_s)
