@@ -175,6 +175,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(core.run(), name="passes")
+                group.create_task(core.collect(), name="connections")
                 group.create_task(self._stamp_loop(), name="stamp")
                 group.create_task(self._spool_loop(), name="spool")
                 group.create_task(eninodes.run(), name="eninode")

@@ -32,7 +32,8 @@ from enitide_ipam.records import PodRef
 PERIOD_S = 30.0
 _DEBOUNCE_S = 0.05
 _SPACING_S = 0.25  # two passes are at least this far apart, so that a storm of changes costs little
-_ATTACHMENT_PASSES = 10  # every so many passes, what hangs on the devices is compared too
+_ATTACHMENT_PASSES = 10  # every so many passes, what hangs on the devices and stands in policy maps is compared too
+_COLLECT_S, _COLLECT_ENTRIES = 1.0, 1024  # a full table of connections is gone through in about four minutes
 
 _log = get_logger("core")
 
@@ -126,6 +127,7 @@ class Core:
         if self._passes >= _ATTACHMENT_PASSES:
             self._passes = 0
             self._count_repairs(self.datapath.reconcile_attachments(self._pod_devices(), self._attached.values()))
+            self._count_repairs(self.datapath.policy.repair())
         self._tell(outcome, unattached)
         ready = outcome.ready - unattached.keys()
         self.memory.pool.set_ready(ready)
@@ -135,6 +137,17 @@ class Core:
             self.wake()  # what was read is older than what was done: look once more
         self.last_pass = asyncio.get_running_loop().time()
         self.on_pass()
+
+    async def collect(self) -> None:
+        """Take away connections that have long expired, a slice a second, until cancelled."""
+        while True:
+            await asyncio.sleep(_COLLECT_S)
+            try:
+                self.datapath.policy.collect(_COLLECT_ENTRIES)
+            except EnitideError as error:
+                self._waits.put_error("connections", error)
+            else:
+                self._waits.clear("connections")
 
     async def close(self) -> None:
         """Let go; the kernel keeps everything."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
@@ -357,6 +358,30 @@ def test_collecting_goes_in_slices_and_takes_only_what_has_long_expired(node: Wo
     assert len(slices) > 2
     assert sum(each.removed for each in slices) == 250
     assert sorted(each.initiator_port for each in table(node)) == list(range(1000, 1050))
+
+
+async def test_the_agent_collects_a_slice_at_a_time_by_itself(node: World, monkeypatch) -> None:
+    from types import SimpleNamespace
+
+    from enitide_enidp import core
+    from enitide_enidp.waits import Waits
+
+    node.datapath.policy.apply(only(7, egress()))
+    switch(node, 7)
+    for sport in range(1000, 1200):
+        assert send(node, sport=sport) is None
+    age(node, 60 + 2 * connections.GRACE_S)
+    monkeypatch.setattr(core, "_COLLECT_S", 0)
+    monkeypatch.setattr(core, "_COLLECT_ENTRIES", 32)
+    stand_in = SimpleNamespace(datapath=node.datapath, _waits=Waits(lambda: 0.0))
+    task = asyncio.create_task(core.Core.collect(stand_in))
+    slices = 0
+    while table(node):
+        slices += 1
+        assert slices < 1000
+        await asyncio.wait({task}, timeout=0)
+    task.cancel()
+    assert slices > 3
 
 
 def test_one_that_comes_back_to_life_while_it_is_collected_is_kept(node: World, monkeypatch) -> None:

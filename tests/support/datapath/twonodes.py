@@ -132,8 +132,8 @@ def make_pod(
         f"address add {ipv4}/32 dev eth0\naddress add {ipv6}/128 dev eth0 nodad\nlink set eth0 up\n"
         "route add 169.254.1.1 dev eth0 scope link\nroute add default via 169.254.1.1 dev eth0\n"
         f"route add default via fe80::1 dev eth0\n"
-        f"neighbor add 169.254.1.1 lladdr {host_mac.hex(':')} dev eth0 nud permanent\n"
-        f"neighbor add fe80::1 lladdr {host_mac.hex(':')} dev eth0 nud permanent"
+        f"neighbor replace 169.254.1.1 lladdr {host_mac.hex(':')} dev eth0 nud permanent\n"
+        f"neighbor replace fe80::1 lladdr {host_mac.hex(':')} dev eth0 nud permanent"
     )
     pod = Endpoint(
         ifindex=device_index,
