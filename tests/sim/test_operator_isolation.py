@@ -28,7 +28,15 @@ async def _all_have(scene: Scene, names: list[str], at_least: int) -> bool:
     return all([await scene.provisioned(name) >= at_least for name in names])
 
 
-@pytest.mark.parametrize(("code", "status"), [("InternalError", 500), ("InvalidParameterValue", 400)])
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("InternalError", 500),
+        ("InvalidParameterValue", 400),
+        ("UnauthorizedOperation", 403),
+        ("RequestLimitExceeded", 503),
+    ],
+)
 def test_nodes_whose_reads_always_fail_slow_no_other_at_the_start(code: str, status: int) -> None:
     async def scenario() -> None:
         scene = Scene()

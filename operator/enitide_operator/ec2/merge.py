@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from enitide_api.errors import EC2Throttled, EC2Unauthorized, EC2Unavailable, EnitideError, Retry
+from enitide_api.errors import EC2Unavailable, EnitideError, Retry
 from enitide_ipam.model import EniView
 from enitide_operator.ec2.port import InterfaceQuery, Read
 
@@ -25,8 +25,9 @@ FEW = 10
 
 ReadInterfaces = Callable[[InterfaceQuery], Awaitable[Read[EniView]]]
 Askers = dict[str, asyncio.Future[Read[EniView]]]
-# These say nothing of what was asked: the same would come for any part of it.
-_ALL_ALIKE = (EC2Throttled, EC2Unavailable, EC2Unauthorized)
+# This says nothing of what was asked: the same would come for any part of it. Every other error may be one asker's own
+# fault, throttling and missing rights too, whatever EC2 documents: a half that works tells.
+_ALL_ALIKE = EC2Unavailable
 
 
 @dataclass(frozen=True, slots=True)
