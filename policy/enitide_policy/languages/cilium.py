@@ -14,7 +14,7 @@ from enitide_policy.languages.ciliumkeys import pod_selector, reserved_peer
 from enitide_policy.languages.ciliumpeers import peers_of
 from enitide_policy.languages.ciliumports import l4_of
 from enitide_policy.languages.reading import Closed, Place
-from enitide_policy.languages.shared import blind, plain, policy_rules
+from enitide_policy.languages.shared import blind, note_names_of_ranges, plain, policy_rules
 from enitide_policy.mapstate import Action, Direction
 from enitide_policy.model import ANY_L4, AnyPeer, Policy, Rule, Tier
 from enitide_policy.selectors import NAMESPACE, Requirement, in_namespace, selector
@@ -53,21 +53,25 @@ def read(place: Place, spec: Any, part: int = 0) -> list[Policy]:
     rules = [
         rule for section in SECTIONS for rule in _rules(place.at(section.field), found.get(section.field), section)
     ]
-    isolates = frozenset(side for side in Direction if not whole or _isolates(place, found, side))
+    isolates = _isolated(place, found) if whole else frozenset(Direction)
     own = [in_namespace(place.ref.namespace)] if place.ref.namespace else []
     try:
         subject = selector([*own, *_subject(place.at("endpointSelector"), found)])
     except Closed:
         return [blind(Policy(place.ref, Tier.CILIUM, selector(own), tuple(rules), isolates, part=part))]
-    return [Policy(place.ref, Tier.CILIUM, subject, tuple(rules), isolates, part=part)]
+    policy = Policy(place.ref, Tier.CILIUM, subject, tuple(rules), isolates, part=part)
+    if "nodeSelector" in found:
+        place.at("nodeSelector").note(Reason.POLICY_INVALID, "stands without endpointSelector: write one of them")
+        return [blind(policy)]
+    return [policy]
 
 
 def _selects_no_pods(place: Place, found: dict[str, Any]) -> bool:
     """Policies of nodes and of Cilium's own endpoints: noted, and nobody here is their subject."""
-    name = "nodeSelector" if "nodeSelector" in found else "endpointSelector"
+    name = "endpointSelector" if "endpointSelector" in found else "nodeSelector"
     at = Place(place.ref, place.at(name).path)
     try:
-        other = name == "nodeSelector" or reserved_peer(at, found.get(name)) is not None
+        other = name in found and (name == "nodeSelector" or reserved_peer(at, found[name]) is not None)
     except Closed:
         return False
     if other:
@@ -89,16 +93,25 @@ def _subject(place: Place, found: dict[str, Any]) -> list[Requirement]:
     return [r for r in asked if r.key != NAMESPACE]
 
 
-def _isolates(place: Place, found: dict[str, Any], side: Direction) -> bool:
-    name = "ingress" if side is Direction.INGRESS else "egress"
+def _isolated(place: Place, found: dict[str, Any]) -> frozenset[Direction]:
+    """By `enableDefaultDeny` where it says so, else where there is a rule; a section of a wrong type is one."""
+    at = place.at("enableDefaultDeny")
     try:
-        at = place.at("enableDefaultDeny")
-        wanted = at.fields(found.get("enableDefaultDeny", {}), "ingress egress").get(name)
-        if wanted is not None and not isinstance(wanted, bool):
-            at.at(name).refuse("write true or false")
+        asked = at.fields(found.get("enableDefaultDeny", {}), "ingress egress")
     except Closed:
+        return frozenset(Direction)
+    return frozenset(side for side in Direction if _isolates(at, asked, found, side))
+
+
+def _isolates(place: Place, asked: dict[str, Any], found: dict[str, Any], side: Direction) -> bool:
+    name = side.name.lower()
+    wanted = asked.get(name)
+    if wanted is None:
+        return any(found.get(section.field, []) != [] for section in SECTIONS if section.side is side)
+    if not isinstance(wanted, bool):
+        place.at(name).note(Reason.POLICY_INVALID, f"{wanted!r} is not known: write true or false")
         return True
-    return bool(found.get(name) or found.get(name + "Deny")) if wanted is None else wanted
+    return wanted
 
 
 def _rules(place: Place, value: Any, section: Section) -> list[Rule]:
@@ -112,9 +125,11 @@ def _rules(place: Place, value: Any, section: Section) -> list[Rule]:
         l4 = l4_of(at, rule)
         everyone = () if l4 is None else (AnyPeer(),)
         peers = peers_of(at, rule, given) if given else everyone
+        done = Rule(section.side, section.action, index, peers, ANY_L4 if l4 is None else l4)
+        note_names_of_ranges(at.at("toPorts"), done)
         if section.action is Action.DENY and len(at.found) > noted:
             raise Closed  # without its broken item the rule would deny less
-        return Rule(section.side, section.action, index, peers, ANY_L4 if l4 is None else l4)
+        return done
 
     return policy_rules(place, value, lambda i: Rule(section.side, section.action, i, ()), one)
 

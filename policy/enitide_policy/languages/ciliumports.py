@@ -20,7 +20,7 @@ def l4_of(place: Place, rule: dict[str, Any]) -> tuple[L4, ...] | None:
     found: tuple[L4, ...] = ()
     given = False
     for name, reader in (("toPorts", _port_rule), ("icmps", _icmp)):
-        if rule.get(name):
+        if rule.get(name, []) != []:
             given = True
             found += each(place.at(name), rule[name], reader)
     return found if given else None
@@ -29,7 +29,7 @@ def l4_of(place: Place, rule: dict[str, Any]) -> tuple[L4, ...] | None:
 def _port_rule(place: Place, item: Any) -> list[L4]:
     found = place.fields(item, f"ports rules {' '.join(_L7)}")
     for name in _L7:
-        if found.get(name):
+        if found.get(name, []) != []:
             place.at(name).unsupported("there is no proxy for it: leave it out, and the ports are allowed as they are")
     rules = place.at("rules").mapping(found.get("rules", {}))
     for name, value in rules.items():
@@ -46,7 +46,7 @@ def _port_rule(place: Place, item: Any) -> list[L4]:
 def _port(place: Place, item: Any) -> list[L4]:
     found = place.fields(item, "port endPort protocol")
     words = (*PROTOCOLS, "ANY")
-    word = found.get("protocol", "ANY")
+    word = found.get("protocol") or "ANY"
     word = place.at("protocol").text(word.upper() if isinstance(word, str) else word, words)
     protocols = (TCP, UDP, SCTP) if word == "ANY" else (PROTOCOLS[word],)
     text = place.at("port").text(found.get("port", ""))

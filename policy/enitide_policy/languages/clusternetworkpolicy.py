@@ -95,10 +95,12 @@ def _pods_of(place: Place, found: dict[str, Any]) -> Selector:
         return selector(place.at("namespaces").requirements(found["namespaces"], _namespace))
     at = place.at("pods")
     both = at.fields(found["pods"], "namespaceSelector podSelector")
+    if "podSelector" not in both:
+        at.at("podSelector").refuse("write podSelector; all pods of these namespaces is `podSelector: {}`")
     return selector(
         [
             *at.at("namespaceSelector").requirements(both.get("namespaceSelector", {}), _namespace),
-            *at.at("podSelector").requirements(both.get("podSelector", {}), pod_key),
+            *at.at("podSelector").requirements(both["podSelector"], pod_key),
         ]
     )
 

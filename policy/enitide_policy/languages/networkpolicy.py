@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from enitide_policy.languages.reading import Closed, Place
-from enitide_policy.languages.shared import blind, each, plain, pod_key, policy_rules
+from enitide_policy.languages.shared import blind, each, note_names_of_ranges, plain, pod_key, policy_rules
 from enitide_policy.mapstate import Action, Direction
 from enitide_policy.model import ANY_L4, L4, PROTOCOLS, AnyPeer, CidrPeer, Peer, PodsPeer, Policy, Rule, Tier
 from enitide_policy.selectors import Selector, in_namespace, namespace_key, selector
@@ -37,7 +37,7 @@ def _directions(place: Place, found: dict[str, Any]) -> frozenset[Direction]:
     except Closed:
         return frozenset(Direction)
     if not given:
-        given = {Direction.INGRESS} | ({Direction.EGRESS} if found.get("egress") else set())
+        given = {Direction.INGRESS} | ({Direction.EGRESS} if found.get("egress", []) != [] else set())
     return frozenset(given)
 
 
@@ -45,10 +45,9 @@ def _rules(place: Place, found: dict[str, Any], side: Direction, names: tuple[st
     section, peers = names
 
     def one(at: Place, index: int, item: Any) -> Rule:
-        rule = at.fields(item, f"{peers} ports")
-        return Rule(
-            side, Action.ALLOW, index, _peers(at.at(peers), rule.get(peers)), _ports(at.at("ports"), rule.get("ports"))
-        )
+        given = at.fields(item, f"{peers} ports")
+        found, ports = _peers(at.at(peers), given.get(peers)), _ports(at.at("ports"), given.get("ports"))
+        return note_names_of_ranges(at.at("ports"), Rule(side, Action.ALLOW, index, found, ports))
 
     return policy_rules(place.at(section), found.get(section), lambda i: Rule(side, Action.ALLOW, i, ()), one)
 

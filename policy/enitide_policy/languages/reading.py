@@ -79,7 +79,7 @@ class Place:
     def text(self, value: Any, allowed: tuple[str, ...] = ()) -> str:
         """A text, one of `allowed` where that is given."""
         if not isinstance(value, str) or (allowed and value not in allowed):
-            self.refuse(f"{value!r} is not known: write {', '.join(allowed)}" if allowed else "must be a text")
+            self.refuse(f"{value!r} is not known: write {', '.join(allowed)}" if allowed else _no_text(value))
         return value
 
     def number(self, value: Any, low: int, high: int) -> int:
@@ -140,6 +140,11 @@ def _expression(place: Place, item: Any, key_of: Callable[[Place, str], str]) ->
     if wants != bool(values):
         place.at("values").refuse(f"{operator} needs at least one value" if wants else f"{operator} takes no values")
     return Requirement(key, operator, values)
+
+
+def _no_text(value: Any) -> str:
+    quoted = f': write "{value}", in quotes' if isinstance(value, int) and not isinstance(value, bool) else ""
+    return f"must be a text, not {_kind(value)}{quoted}"
 
 
 def _kind(value: Any) -> str:

@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from enitide_api.reasons import Reason
 from enitide_policy.languages.reading import Closed, Place
-from enitide_policy.mapstate import Action
-from enitide_policy.model import Policy, Rule
+from enitide_policy.mapstate import Action, Direction
+from enitide_policy.model import CidrPeer, Policy, Rule
 from enitide_policy.selectors import POD
 
 T = TypeVar("T")
@@ -38,6 +39,17 @@ def each(place: Place, value: Any, one: Callable[[Place, Any], list[T]]) -> tupl
             with suppress(Closed):
                 found += one(at, item)
     return tuple(found)
+
+
+def note_names_of_ranges(place: Place, rule: Rule) -> Rule:
+    """The rule; noted if it asks a range for a named port: names are pods', so that pair of them matches nothing."""
+    names = sorted({one.name for one in rule.l4 if one.name})
+    if names and rule.direction is Direction.EGRESS and any(isinstance(one, CidrPeer) for one in rule.peers):
+        message = (
+            f"a range of addresses has no port named {names[0]}: write a number, or select the pods by their labels"
+        )
+        place.note(Reason.POLICY_UNSUPPORTED, message)
+    return rule
 
 
 def policy_rules(
