@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from enitide_api.errors import UsageError
 from enitide_policy.evaluate import End
@@ -61,13 +61,15 @@ class Directory:
             if service is None:
                 raise _missing(where, f"Service {parts[1]}/{parts[2]}")
             return Target(text, service=service)
-        if len(parts) != 2:
+        if len(parts) != 2 or "" in parts:
             raise UsageError(f"{where}: {text!r}: write ns/pod, an address, node/NAME or service/NS/NAME")
+        _refuse_range(text, where)
         if parts[0] == "node" and parts[1] in self.nodes:
             return Target(text, _node_ends(parts[1], self.nodes[parts[1]]))
         pod = self.world.pods.get((parts[0], parts[1]))
         if pod is None:
-            raise _missing(where, f"Node {parts[1]}" if parts[0] == "node" else f"Pod {text}")
+            words = {"node": f"Node {parts[1]}", "service": f"Pod {text} (a Service is service/NS/NAME)"}
+            raise _missing(where, words.get(parts[0], f"Pod {text}"))
         return Target(text, gone=True) if pod.gone else Target(text, self.pod_ends(pod))
 
     def behind(self, address: Address) -> End:
@@ -92,11 +94,18 @@ def _missing(where: str, what: str) -> UsageError:
     return UsageError(f"{where}: there is no {what} among the objects: correct the name, or add the object")
 
 
+def _refuse_range(text: str, where: str) -> None:
+    if _address(text.partition("/")[0]) is not None:
+        raise UsageError(f"{where}: {text!r} is a range: write one address, without its prefix length")
+
+
 def _address(text: str) -> Address | None:
+    """An address; IPv4 written in IPv6 (`::ffff:10.0.0.1`) is IPv4, as it is on the wire."""
     try:
-        return ip_address(text)
+        found = ip_address(text)
     except ValueError:
         return None
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
 
 
 def _node_ends(name: str, addresses: tuple[Address, ...]) -> tuple[End, ...]:

@@ -16,7 +16,7 @@ from enitide_api.reasons import Reason
 from enitide_policy.labels import Pairs, PodFacts
 from enitide_policy.languages.reading import Closed, Place
 from enitide_policy.model import PROTOCOLS, Policy
-from enitide_policy.parse import VERSIONS, clashes, parse
+from enitide_policy.parse import NAMESPACED, VERSIONS, clashes, is_policy, parse
 from enitide_policy.problems import ObjectRef, Problem
 from enitide_policy.world import Address, Backend, Node, Pod, Service, World
 
@@ -27,7 +27,8 @@ _POLICY_GROUPS = (
     "projectcalico.org",
     "crd.antrea.io",
 )
-_CLUSTER_WIDE = frozenset({"Namespace", "Node"})
+_CLUSTER_WIDE = frozenset({"Namespace", "Node", *VERSIONS}) - NAMESPACED
+_NAMESPACED = frozenset({"Pod", "Service", "EndpointSlice"})
 _PORT_KINDS = tuple(PROTOCOLS)
 
 
@@ -54,7 +55,7 @@ def read(objects: Iterable[Mapping[str, Any]]) -> Manifests:
     policies: list[Policy] = []
     for obj in latest.values():
         kind = str(obj.get("kind", ""))
-        if kind in VERSIONS and "/" in str(obj.get("apiVersion", "")):
+        if is_policy(obj):
             parsed = parse(obj)
             policies += parsed.policies
             found += parsed.problems
@@ -78,8 +79,10 @@ def _world(rows: Mapping[str, list[Any]]) -> World:
 
 def _flattened(objects: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     for obj in objects:
-        if isinstance(obj.get("items"), list) and str(obj.get("kind", "")).endswith("List"):
-            yield from _flattened(item for item in obj["items"] if isinstance(item, dict))
+        kind = str(obj.get("kind", ""))
+        if isinstance(obj.get("items"), list) and kind.endswith("List"):
+            each = {"apiVersion": obj.get("apiVersion"), "kind": kind.removesuffix("List")} if kind != "List" else {}
+            yield from _flattened({**each, **item} for item in obj["items"] if isinstance(item, dict))
         else:
             yield obj
 
@@ -88,10 +91,8 @@ def _ref(obj: Mapping[str, Any]) -> ObjectRef:
     kind = str(obj.get("kind", ""))
     metadata = obj.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    wide = kind in _CLUSTER_WIDE or (
-        kind.startswith(("Cluster", "CiliumCluster")) or kind.endswith("AdminNetworkPolicy")
-    )
-    namespace = "" if wide else str(metadata.get("namespace") or "default")
+    usual = "default" if kind in NAMESPACED or kind in _NAMESPACED else ""
+    namespace = "" if kind in _CLUSTER_WIDE else str(metadata.get("namespace") or usual)
     return ObjectRef(kind, namespace, str(metadata.get("name") or ""))
 
 

@@ -30,6 +30,12 @@ _DIALECTS = {
 }
 
 
+_GROUPS = {
+    kind: frozenset({versions[0].partition("/")[0]} | ({"extensions"} if kind == "NetworkPolicy" else set()))
+    for kind, versions in VERSIONS.items()
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """What one object says. `policies` is empty where it has no subject here."""
@@ -46,6 +52,12 @@ def ref_of(obj: Mapping[str, Any]) -> ObjectRef:
     metadata = metadata if isinstance(metadata, dict) else {}
     namespace = str(metadata.get("namespace") or "default") if kind in NAMESPACED else ""
     return ObjectRef(kind, namespace, str(metadata.get("name") or ""))
+
+
+def is_policy(obj: Mapping[str, Any]) -> bool:
+    """Whether it is of a kind and group that are read. Kinds of the same name in other groups are other languages."""
+    group, slash, _ = str(obj.get("apiVersion", "")).partition("/")
+    return bool(slash) and group in _GROUPS.get(str(obj.get("kind", "")), ())
 
 
 def parse(obj: Mapping[str, Any], cluster: str = "default") -> Parsed:

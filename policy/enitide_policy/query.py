@@ -50,7 +50,7 @@ def _query(item: Any, index: int, directory: Directory) -> Query:
     unknown = [key for key in item if key not in _FIELDS]
     if unknown:
         raise UsageError(f"{name}: unknown field {unknown[0]!r}: write {', '.join(_FIELDS)}")
-    if item.get("id") is None:
+    if item.get("id") in (None, "") or not isinstance(item["id"], str | int | float):
         raise UsageError(f"query {index}: id is missing: write any name")
     protocol, family = _protocol(name, item)
     source, target = (directory.named(_text(name, item, key), f"{name}: {key}") for key in ("from", "to"))
@@ -84,8 +84,10 @@ def _protocol(name: str, item: Mapping[str, Any]) -> tuple[str, int]:
 def _port(name: str, item: Mapping[str, Any], protocol: str) -> int:
     key, other, low, high = ("icmpType", "port", 0, 255) if protocol == "ICMP" else ("port", "icmpType", 1, 65535)
     if item.get(other) is not None:
-        raise UsageError(f"{name}: {protocol} has no {other}: write {key}")
+        raise UsageError(f"{name}: {protocol} has no {other}: leave it out, and write {key}")
     value = item.get(key)
+    if value is None:
+        raise UsageError(f"{name}: {key} is missing: write {key}, a number from {low} to {high}")
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

@@ -54,11 +54,11 @@ def load_folder(folder: Path) -> list[dict[str, Any]]:
 
 
 def load_queries(path: Path) -> Any:
-    """The one document of a query file."""
+    """The one document of a query file; None if it is empty."""
     documents = [document for document in _documents(path) if document is not None]
     if len(documents) > 1:
         raise UsageError(f"{path} holds {len(documents)} documents: write one list")
-    return documents[0] if documents else []
+    return documents[0] if documents else None
 
 
 def _documents(path: Path) -> list[Any]:

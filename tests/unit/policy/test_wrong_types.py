@@ -15,7 +15,7 @@ NODES_AND_PODS = "endpointSelector: {}\nnodeSelector: {}\n"
 
 # manifest; field of the problem; word of its message; what follows
 CASES = {
-    "a Cilium section that is no list isolates": (cilium(EVERY + "ingress: {}"), "spec.ingress", "list", TO_A + "denied"),
+    "a section that is no list isolates": (cilium(EVERY + "ingress: {}"), "spec.ingress", "list", TO_A + "denied"),
     "an empty text as a section isolates": (cilium(EVERY + "egress: ''"), "spec.egress", "list", TO_A + "denied"),
     "a deny section that is no list denies all": (
         cilium(EVERY + "egressDeny: {}"),
