@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from enitide_policy.engine.compiled import Block, Compiled, Handle, Stage
+from enitide_policy.engine.compiled import Block, Compiled, Handle, Order, Stage
 from enitide_policy.labels import IdentityLabels, Ports
 from enitide_policy.mapstate import (
     ADMIN_ACTION_SHIFT,
@@ -201,13 +201,16 @@ def _tiered_value(stage: Stage, action: Action, precedence: int) -> int:
 
 
 def _precedence(rules: Iterable[Compiled]) -> dict[Compiled, int]:
-    """Of the ordered rules of one set: counted from the weakest, 1, separately for each stage and direction."""
+    """Of the ordered rules of one set: counted from the weakest, 1, separately for each stage and direction.
+
+    The two halves of one written rule (numbers, named ports) have one number, so it does not matter which came first.
+    """
     found: dict[Compiled, int] = {}
-    groups: dict[tuple[Stage, Direction], list[Compiled]] = {}
+    groups: dict[tuple[Stage, Direction], dict[Order, list[Compiled]]] = {}
     for rule in rules:
         if rule.order is not None:
-            groups.setdefault((rule.stage, rule.direction), []).append(rule)
+            groups.setdefault((rule.stage, rule.direction), {}).setdefault(rule.order, []).append(rule)
     for group in groups.values():
-        group.sort(key=lambda rule: rule.order or (), reverse=True)
-        found.update((rule, number) for number, rule in enumerate(group, 1))
+        for number, order in enumerate(sorted(group, reverse=True), 1):
+            found.update((rule, number) for rule in group[order])
     return found
