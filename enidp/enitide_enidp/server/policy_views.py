@@ -57,7 +57,7 @@ def identities(agent: PolicyAgent | None) -> list[dict[str, Any]]:
 def policies(agent: PolicyAgent | None) -> list[dict[str, Any]]:
     """Every policy read, in the order of decision: what it is, whom it selects here, and what is wrong with it.
 
-    A policy without a subject here, such as one of nodes, stands at the end with its problems.
+    `resourceVersion` says which edit of it this node has read. A policy without a subject here, such as one of nodes, stands at the end with its problems.
     """
     if agent is None:
         return []
@@ -69,7 +69,9 @@ def policies(agent: PolicyAgent | None) -> list[dict[str, Any]]:
         row["selects"] = row.pop("endpoints")
         rows.append({"policy": name, **row, "problems": problems.pop(name, [])})
     rest = [{"policy": name, "kind": agent.policies[name].ref.kind, "selects": []} for name in sorted(problems)]
-    return rows + [row | {"problems": problems[str(row["policy"])]} for row in rest]
+    rows += [row | {"problems": problems[str(row["policy"])]} for row in rest]
+    versions = {name: found.metadata.resource_version for name, found in agent.policies.items()}
+    return [row | {"resourceVersion": versions[row["policy"]]} for row in rows]
 
 
 def selectors(agent: PolicyAgent | None) -> list[dict[str, Any]]:

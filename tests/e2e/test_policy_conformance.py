@@ -1,0 +1,134 @@
+"""The scenarios of the policy languages in a lab: real operator and agents, and a packet for every question.
+
+The same data that `policy verdict` is tested with. The objects go through the API server; then every pair of
+pods, nodes and an outside address is tried with TCP, UDP, SCTP and ICMP, and must come out as `policy verdict` says of
+the objects that the API server holds, and as the scenario's own lines say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+import pytest
+from support.conformance.atlas import probe_of, query_of
+from support.conformance.prober import Probe, Prober, Seen
+from support.conformance.stage import Stage, verdicts
+from support.lab import lab_up, why_not
+from support.policy_cases import queries_of
+from unit.policy import test_cilium, test_clusternetworkpolicy, test_networkpolicy
+from unit.policy.worlds import HOUSES, XYZ
+
+from enitide_kube.client import HttpKube
+
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
+
+HOLDS_S = 20.0
+OUTSIDE = "8.8.8.8"
+NODES = ("node/node-1", "node/node-2")
+LETTERS = (*(f"{namespace}/{pod}" for namespace in "xyz" for pod in "abc"), *NODES, OUTSIDE)
+HOUSE = (*(f"house-{h}/{h}-{n}" for h in ("red", "green", "blue", "grey") for n in (0, 1)), *NODES, OUTSIDE)
+LETTER_PORTS = (("TCP", 80), ("TCP", 81), ("UDP", 80), ("UDP", 53), ("SCTP", 80), ("ICMP", 8))
+HOUSE_PORTS = (("TCP", 80), ("TCP", 8080), ("UDP", 53), ("UDP", 5353), ("SCTP", 9003), ("SCTP", 9005), ("ICMP", 8))
+
+
+def matrix(ends: tuple[str, ...], ports: tuple[tuple[str, int], ...]) -> list[Probe]:
+    """Every end to every other one; what concerns no pod is nobody's policy."""
+    pairs = [(a, b) for a in ends for b in ends if "/" in a + b and not {a, b} <= {*NODES, OUTSIDE}]
+    return [Probe(a, b, *port) for a, b in pairs for port in ports]
+
+
+LETTER_MATRIX, HOUSE_MATRIX = matrix(LETTERS, LETTER_PORTS), matrix(HOUSE, HOUSE_PORTS)
+ONLY_BY_VERSION = {"v1beta1 reads the same"}  # the lab serves one version of the kind
+SCENARIOS = {
+    **{f"NetworkPolicy: {name}": (*test_networkpolicy.SCENARIOS[name], LETTER_MATRIX)
+       for name in test_networkpolicy.SCENARIOS},
+    **{f"Cilium: {name}": (*test_cilium.SCENARIOS[name], LETTER_MATRIX) for name in test_cilium.SCENARIOS},
+    **{f"ClusterNetworkPolicy: {name}": (*test_clusternetworkpolicy.SCENARIOS[name], HOUSE_MATRIX)
+       for name in test_clusternetworkpolicy.SCENARIOS.keys() - ONLY_BY_VERSION},
+}  # fmt: skip
+SCENARIOS = dict(sorted(SCENARIOS.items()))
+
+
+def outside_of(texts: list[str]) -> set[str]:
+    """Addresses in scenarios' lines that are nobody's in the cluster."""
+    ends = {end for text in texts for query in queries_of(text)[0] for end in (query["from"], query["to"])}
+    addresses = {end for end in ends if end[0].isdigit()}
+    return {each for each in addresses if not each.startswith(("10.0.", "10.1.", "172."))} | {OUTSIDE}
+
+
+@dataclass(slots=True)
+class Theatre:
+    """The stage and who asks on it."""
+
+    stage: Stage
+    prober: Prober
+    names: Mapping[str, str]
+
+
+@pytest.fixture(scope="module")
+def theatre() -> Iterator[Theatre]:
+    lines = [text for _, text, _ in SCENARIOS.values()]
+    with lab_up("conformance", ("t3.medium", "t3.medium")) as lab:
+        stage = Stage(lab, XYZ + HOUSES, outside_of(lines))
+
+        async def build() -> None:
+            async with lab.kube() as kube:
+                await stage.build(kube)
+
+        asyncio.run(build())
+        names = stage.names()
+        asked = [probe_of(query, names) for text in lines for query in stage.atlas.lines(text)[0]]
+        probes = [*LETTER_MATRIX, *HOUSE_MATRIX, *(probe for probe in asked if probe)]
+        served = {(each.target, each.protocol, each.port) for each in probes if each.protocol in ("TCP", "UDP")}
+        with closing(Prober(stage.places(), served)) as prober:
+            yield Theatre(stage, prober, names)
+
+
+def wrong(expected: Mapping[Probe, bool], seen: Seen) -> list[str]:
+    """What came out otherwise. Denied means that not even the request arrives."""
+    found = [f"{probe}: allowed, no answer" for probe, may in expected.items() if may and probe not in seen.answered]
+    return found + [f"{probe}: denied, arrived" for probe, may in expected.items() if not may and probe in seen.arrived]
+
+
+def ask(prober: Prober, expected: Mapping[Probe, bool]) -> list[str]:
+    seen = prober.round(list(expected), {probe for probe, may in expected.items() if may})
+    return wrong(expected, seen)
+
+
+async def expectation(
+    theatre: Theatre, kube: HttpKube, lines: str, base: list[Probe]
+) -> tuple[dict[Probe, bool], dict[Probe, dict[str, object]]]:
+    """What must come of each probe, and the rows of `policy verdict`; the scenario's lines are compared with these."""
+    objects = await theatre.stage.objects(kube)
+    queries, wanted = theatre.stage.atlas.lines(lines)
+    rows = verdicts(objects, [*queries, *map(query_of, base)])
+    assert {name: rows[name]["verdict"] for name in wanted} == wanted
+    await theatre.stage.read_by_agents(kube, objects)
+    expected = {probe: rows[str(probe)]["verdict"] == "allowed" for probe in base}
+    for query in queries:
+        probe = probe_of(query, theatre.names)
+        if probe is not None:
+            assert expected.setdefault(probe, wanted[query["id"]] == "allowed") is (wanted[query["id"]] == "allowed")
+    return expected, {probe: rows[str(probe)] for probe in base}
+
+
+def must_hold(theatre: Theatre, expected: Mapping[Probe, bool]) -> None:
+    """It comes to hold, and then it holds."""
+    deadline = time.monotonic() + HOLDS_S
+    while (found := ask(theatre.prober, expected)) and time.monotonic() < deadline:
+        continue
+    assert not found, f"{len(found)} of {len(expected)} not after {HOLDS_S:g} s: {found[:12]}"
+    assert ask(theatre.prober, expected) == []
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_packets_pass_as_the_scenario_and_the_verdict_say(theatre: Theatre, name: str) -> None:
+    policies, lines, base = SCENARIOS[name]
+    async with theatre.stage.lab.kube() as kube:
+        await theatre.stage.apply(kube, policies)
+        expected, _ = await expectation(theatre, kube, lines, base)
+        must_hold(theatre, expected)
