@@ -57,7 +57,8 @@ def identities(agent: PolicyAgent | None) -> list[dict[str, Any]]:
 def policies(agent: PolicyAgent | None) -> list[dict[str, Any]]:
     """Every policy read, in the order of decision: what it is, whom it selects here, and what is wrong with it.
 
-    `resourceVersion` says which edit of it this node has read. A policy without a subject here, such as one of nodes, stands at the end with its problems.
+    A policy without a subject here, such as one of nodes, stands at the end with its problems. `resourceVersion`: which
+    edit of it this node has read.
     """
     if agent is None:
         return []
