@@ -192,8 +192,9 @@ def still_releasing(
     asked_at: float | None,
     accepted_at: float,
     unassigned: Collection[str] = (),
+    called: Iterable[str] = (),
 ) -> tuple[str, ...]:
-    """What stays in status.releasing.
+    """What stays in status.releasing, and what an Unassign names that is under way (`called`), whatever stands there.
 
     A CIDR leaves once EC2 does not show it any more, by an Unassign reply (`unassigned`) or by a read asked for after
     `accepted_at`: when the move was accepted, or the start of this process for what stood there before it, or
@@ -201,7 +202,8 @@ def still_releasing(
     """
     shown = {cidr for eni in enis for cidr in (*eni.addresses, *eni.prefixes)}
     known = asked_at is not None and asked_at >= accepted_at
-    return tuple(cidr for cidr in releasing if cidr in shown or not (known or cidr in unassigned))
+    left = [cidr for cidr in releasing if cidr in shown or not (known or cidr in unassigned)]
+    return tuple(dict.fromkeys((*left, *called)))
 
 
 def is_silent(status: ENINodeStatus, class_changed_at: float | None, agent_wrote_at: float | None, now: float) -> bool:

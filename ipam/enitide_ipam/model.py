@@ -72,6 +72,11 @@ class EniView:
         return self.tags.get(TAG_TOKEN, "")
 
     @property
+    def cidrs(self) -> tuple[str, ...]:
+        """What it holds beside its own address."""
+        return (*self.addresses, *self.prefixes)
+
+    @property
     def beside_own(self) -> int:
         """Addresses that it holds beside its own one; a /28 is 16."""
         return len(self.addresses) + PREFIX_SIZE * len(self.prefixes)
@@ -264,6 +269,11 @@ class Unassign:
     addresses: tuple[str, ...]
     prefixes: tuple[str, ...]
     reason: str
+
+    @property
+    def cidrs(self) -> tuple[str, ...]:
+        """All that it takes away."""
+        return (*self.addresses, *self.prefixes)
 
 
 @dataclass(frozen=True, slots=True)

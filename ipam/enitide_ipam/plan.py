@@ -42,7 +42,7 @@ from enitide_ipam.model import (
     SetDeleteOnTermination,
     SubnetView,
 )
-from enitide_ipam.retiring import held_on_retired
+from enitide_ipam.retiring import held_on_retired, still_leaving
 from enitide_ipam.saga import intent_of
 from enitide_ipam.subnets import eligible
 
@@ -51,7 +51,8 @@ from enitide_ipam.subnets import eligible
 class Tide:
     """A node's marks beside what it has: `expected` includes ENIs on order and requests under way.
 
-    `held`: addresses that pods hold on ENIs which the class does not admit any more.
+    `held`: addresses that pods hold on ENIs which the class does not admit any more. `maximum`: maxAllocate;
+    `marks.maximum` is what of it is left beside what was released and EC2 still has there.
     """
 
     marks: tide.Levels
@@ -59,6 +60,7 @@ class Tide:
     expected: int
     room: int
     held: int = 0
+    maximum: int | None = None
 
     @property
     def provisioned(self) -> int:
@@ -134,8 +136,11 @@ def node_tide(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: Iterable[
     if idle and pool.max_allocate is not None:
         pool = msgspec.structs.replace(pool, max_allocate=max(0, pool.max_allocate - idle))
     marks = tide.levels(snapshot.demand, snapshot.bound, pool, prefix_delegation=may_use_prefixes(limits, class_))
+    if marks.maximum is not None:
+        # the levels stand as if it were gone already, but nothing is taken in its place before it is
+        marks = replace(marks, maximum=max(0, marks.maximum - still_leaving(snapshot)))
     expected = capacity.provisioned + capacity.expected + under_way + held
-    return Tide(marks, capacity, expected, capacity.room, held)
+    return Tide(marks, capacity, expected, capacity.room, held, pool.max_allocate)
 
 
 def snapshot_capacity(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: Iterable[SubnetView]) -> NodeCapacity:
@@ -266,17 +271,14 @@ class _Work:
 def _fill(work: _Work) -> Plan:
     state = work.state
     if tide.at_capacity(state.marks, state.expected, state.room):
-        going = {eni.id for eni in work.snapshot.enis} & set(work.snapshot.removing)
-        if going and not state.maximum_reached:  # not for want of places
-            return Plan(wait=Reason.FILLING, message=f"the place of {', '.join(sorted(going))} is about to come free")
-        return Plan(wait=Reason.AT_CAPACITY, message=capacity_sentence(state, work.limits))
+        return _full(work, state.expected, ())
     count = tide.take(state.marks, state.expected, state.room)
     if not count:
         return Plan()
     sheet = _place(work, count)
     actions = _requests(sheet, state)
     actions += [_create(work, new, number) for number, new in enumerate(sheet.new)]
-    return _explained(sheet, state, work.limits, actions)
+    return _explained(sheet, work, actions)
 
 
 def _place(work: _Work, count: int) -> Filling:
@@ -340,20 +342,34 @@ def _create(work: _Work, new: NewInterface, number: int) -> CreateInterface:
     )
 
 
-def _explained(sheet: Filling, state: Tide, limits: InstanceLimits, actions: list[Action]) -> Plan:
+def _full(work: _Work, count: int, actions: tuple[Action, ...]) -> Plan:
+    """For a node that wants more than the `count` addresses it comes to, and has no room: for good, or for a moment."""
+    state = work.state
+    going = {eni.id for eni in work.snapshot.enis} & set(work.snapshot.removing)
+    if state.maximum_reached and state.maximum is not None and count < state.maximum:
+        message = f"maxAllocate {state.maximum} also counts what is being released, until EC2 has it back"
+        return Plan(actions, Reason.FILLING, message)
+    if going and not actions and not state.maximum_reached:  # not for want of places
+        message = f"the place of {', '.join(sorted(going))} is about to come free"
+        return Plan(wait=Reason.FILLING, message=message)
+    return Plan(actions, Reason.AT_CAPACITY, capacity_sentence(state, work.limits))
+
+
+def _explained(sheet: Filling, work: _Work, actions: list[Action]) -> Plan:
     """The plan, waiting for a reason only if it leaves the node below its low tide."""
     message = "; ".join(dict.fromkeys(each.message for each in sheet.refused))
-    if state.expected + sheet.gained >= state.marks.low:
+    count = work.state.expected + sheet.gained
+    if count >= work.state.marks.low:
         return Plan(tuple(actions), None, message)
     if not sheet.refused:  # every slot is filled by this very plan
-        return Plan(tuple(actions), Reason.AT_CAPACITY, capacity_sentence(state, limits))
+        return _full(work, count, tuple(actions))
     return Plan(tuple(actions), sheet.refused[-1].reason, message)
 
 
 def capacity_sentence(state: Tide, limits: InstanceLimits) -> str:
     """Why the node cannot have more; no number that changes with every pod."""
     if state.maximum_reached:
-        return f"maxAllocate {state.marks.maximum} is reached"
+        return f"maxAllocate {state.maximum} is reached"
     return f"all {state.capacity.slots} address slots of this {limits.type} are taken"
 
 

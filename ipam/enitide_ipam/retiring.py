@@ -10,8 +10,8 @@ longer published: it is never touched.
 from __future__ import annotations
 
 from enitide_api.resources import ENIClassSpec
-from enitide_ipam.addresses import expand, text
-from enitide_ipam.capacity import NODE_PLACE, is_excluded, is_managed
+from enitide_ipam.addresses import expand, size, text
+from enitide_ipam.capacity import NODE_PLACE, addresses_of, is_excluded, is_managed
 from enitide_ipam.model import TAG_CLUSTER, Attachment, EniView, NodeSnapshot
 
 
@@ -67,3 +67,19 @@ def held_on_retired(snapshot: NodeSnapshot) -> tuple[int, int]:
         held += sum(each in snapshot.busy for each in addresses)
         total += len(addresses)
     return held, total - held
+
+
+def still_leaving(snapshot: NodeSnapshot) -> int:
+    """Addresses that were released and that EC2 still has on the node: of `releasing`, and of ENIs in `removing`.
+
+    maxAllocate counts them until they are back: it is there because addresses are scarce, and an Unassign may be
+    refused for long. Those on retired ENIs are `held_on_retired`'s to count.
+    """
+    leaving = frozenset(snapshot.releasing)
+    count = 0
+    for eni in snapshot.enis:
+        if eni.id in snapshot.removing:
+            count += addresses_of(eni, snapshot.class_.interfaces, ())
+        elif not is_retired(eni, snapshot):
+            count += sum(size(cidr) for cidr in (*eni.addresses, *eni.prefixes) if cidr in leaving)
+    return count

@@ -59,6 +59,7 @@ class Executor:
         self._state = state
         self._wake = wake
         self._numbers = itertools.count()
+        self._again: set[tuple[str, str]] = set()  # (ENI, CIDR) that EC2 gave while an Unassign of it was under way
 
     def start(self, action: Action) -> None:
         """Debit it and send it; from now on it stands in the snapshot. `TypeError` for a step of a saga."""
@@ -104,6 +105,8 @@ class Executor:
             ctx.book.refund(ticket)  # of what is not settled
             watch.stop(outcome)
             state.in_flight.pop(number, None)
+            if isinstance(action, Unassign):
+                self._again -= {(action.eni_id, cidr) for cidr in action.cidrs}
             self._wake()
 
     async def _send(self, action: Simple) -> Assigned:
@@ -118,15 +121,11 @@ class Executor:
         if isinstance(action, AssignAddresses):
             place = new_work(action.count, state.lack)
             got = await ctx.gateway.assign(eni_id, place, on_wait, addresses=action.count, names=action.names)
-            ctx.world.gained(eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
-            ctx.metrics.gained(action.subnet_id, got.pods)
-            return got
+            return self._gained(action, got)
         if isinstance(action, AssignPrefixes):
             place = new_work(PREFIX_SIZE * action.count, state.lack)
             got = await ctx.gateway.assign(eni_id, place, on_wait, prefixes=action.count)
-            ctx.world.gained(eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
-            ctx.metrics.gained(action.subnet_id, got.pods)
-            return got
+            return self._gained(action, got)
         if isinstance(action, AssignIPv6Prefix):
             ipv6 = await ctx.gateway.assign_ipv6(eni_id, Order(1), on_wait)
             ctx.world.gained(eni_id, ctx.now(), ipv6_prefixes=ipv6)
@@ -142,17 +141,34 @@ class Executor:
             await self._unassign(action, on_wait)
         return Assigned()
 
-    async def _unassign(self, action: Unassign, on_wait: Callable[[EC2Error], None]) -> None:
+    def _gained(self, action: AssignAddresses | AssignPrefixes, got: Assigned) -> Assigned:
         ctx = self._ctx
-        cidrs = (*action.addresses, *action.prefixes)
+        given = {*got.addresses, *got.prefixes}
+        for other in self._state.in_flight.values():
+            if isinstance(other, Unassign) and other.eni_id == action.eni_id:
+                self._again |= {(other.eni_id, cidr) for cidr in other.cidrs if cidr in given}
+        ctx.world.gained(action.eni_id, ctx.now(), addresses=got.addresses, prefixes=got.prefixes)
+        ctx.metrics.gained(action.subnet_id, got.pods)
+        return got
+
+    async def _unassign(self, action: Unassign, on_wait: Callable[[EC2Error], None]) -> None:
+        """What EC2 gave again meanwhile is not taken for gone, whichever answer comes first.
+
+        It stands in `releasing` still and nothing returns from there: it is unassigned once more.
+        """
+        ctx = self._ctx
         await ctx.gateway.unassign(action.eni_id, action.addresses, action.prefixes, RELEASE, on_wait)
         eni = ctx.world.get(action.eni_id)
-        ctx.world.lost(action.eni_id, frozenset(cidrs), ctx.now())
-        self._state.unassigned.update(cidrs)
+        gone = frozenset(each for each in action.cidrs if (action.eni_id, each) not in self._again)
+        ctx.world.lost(action.eni_id, gone, ctx.now())
+        self._state.unassigned.update(gone)
         if eni is not None:
-            count = len(action.addresses) + PREFIX_SIZE * len(action.prefixes)
-            ctx.book.credit(eni.subnet_id, count, ctx.now(), singles=action.addresses, prefixes=action.prefixes)
-            ctx.metrics.gave_back(eni.subnet_id, count)
+            kept = {cidr for each in ctx.world.enis_of(self._state.instance_id) for cidr in each.cidrs}
+            singles = tuple(each for each in action.addresses if each not in kept)
+            prefixes = tuple(each for each in action.prefixes if each not in kept)
+            count = len(singles) + PREFIX_SIZE * len(prefixes)
+            ctx.book.credit(eni.subnet_id, count, ctx.now(), singles=singles, prefixes=prefixes)
+            ctx.metrics.gave_back(eni.subnet_id, len(action.addresses) + PREFIX_SIZE * len(action.prefixes))
 
 
 class Stopwatch:

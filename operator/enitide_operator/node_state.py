@@ -9,7 +9,7 @@ from enitide_api.reasons import Reason
 from enitide_api.resources import EndpointRecord, ENINode, ENINodeStatus
 from enitide_ipam.handover import still_releasing
 from enitide_ipam.limits import InstanceLimits
-from enitide_ipam.model import Action, CreateInterface, NodeSnapshot
+from enitide_ipam.model import Action, CreateInterface, NodeSnapshot, Unassign
 from enitide_operator.book import Ticket
 from enitide_operator.classes import Governing
 from enitide_operator.context import Context
@@ -149,6 +149,7 @@ class NodeState:
             asked_at=self.enis_asked_at,
             accepted_at=self.releasing_accepted_at,
             unassigned=self.unassigned,
+            called=[cidr for each in self.in_flight.values() if isinstance(each, Unassign) for cidr in each.cidrs],
         )
         return NodeSnapshot(
             name=self.name,

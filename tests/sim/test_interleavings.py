@@ -7,10 +7,10 @@ is seen.
 from __future__ import annotations
 
 import pytest
+from support.interleaving.ground import Setup
 from support.interleaving.machine import Interleaving
 from support.interleaving.mutants import MUTANTS
 from support.interleaving.run import interleave
-from support.interleaving.world import Setup
 
 pytestmark = [pytest.mark.sim, pytest.mark.timeout(900)]
 
@@ -51,4 +51,26 @@ def test_the_next_leader_is_not_let_in_before_reads_show_what_the_last_one_did()
     machine.a_while_passes(then=0.0)
     machine.the_operator_is_replaced(then=0.0)
     machine.until(moment="yielded")
+    machine.teardown()
+
+
+def test_an_address_that_ec2_gives_again_before_it_answers_the_unassign_is_not_forgotten() -> None:
+    """Found as an interleaving: the answer to the Unassign came last, and one more was taken, beyond maxAllocate."""
+    machine = Interleaving()
+    machine.begin(
+        setup=Setup(
+            prefixes=False,
+            pre=0,
+            above=0,
+            maximum=5,
+            visible_after_s=5.0,
+            attach_delay_s=1.0,
+            scattered=False,
+            pods=5,
+            stay=3,
+            began=("yielded",),
+            rush=5,
+        )
+    )
+    machine.the_leader_dies_and_its_write_comes_late(burst=3, delay_s=60.0, moment="reclaimed", then=6.0)
     machine.teardown()

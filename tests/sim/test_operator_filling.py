@@ -6,7 +6,10 @@ import asyncio
 
 import pytest
 from support.operator_sim import Scene
+from support.pool_agents import NodeAgent
 from support.virtual_loop import run_virtual
+
+from enitide_lab.ec2model import Effect, Fault
 
 pytestmark = pytest.mark.sim
 
@@ -177,3 +180,36 @@ async def _events(scene: Scene) -> list[dict[str, object]]:
 
     await asyncio.sleep(2)
     return [msgspec.json.decode(raw) for raw in (await scene.kube.list(EVENT)).items]
+
+
+def test_an_address_that_ec2_gives_again_before_it_answers_the_unassign_is_not_forgotten() -> None:
+    """Two answers in the wrong order: what the second call gave is not taken for gone by the first one's."""
+
+    async def scenario() -> None:
+        scene = Scene(subnet_cidr="10.0.0.0/28")
+        await scene.install(pool={"preAllocate": 0, "maxAboveWatermark": 0}, release={"delay": "5s"}, cooldown="1s")
+        await scene.node("n")
+        agent = NodeAgent(scene, "n")
+        await agent.use(8)
+        scene.operator()
+        released = asyncio.Event()
+        scene.on_event = lambda _operator, verb, moment: (
+            released.set() if (verb, moment) == ("UnassignPrivateIpAddresses", "before") else None
+        )
+        await scene.until(lambda: _has(scene, 8), "the pool")
+        # half of a call's time is its way to EC2, the other half the answer's way back
+        scene.physics.add(Fault("UnassignPrivateIpAddresses", effect=Effect.DELAY, delay_s=1.8, times=1))
+        await agent.use(4)
+        await released.wait()
+        await asyncio.sleep(0.95)
+        await scene.pods("n", 8)
+        await asyncio.sleep(10)
+        assert await _has(scene, 8)
+        await scene.check_sound()  # long before ENIs are read again
+        assert not agent.lost
+
+    run_virtual(scenario())
+
+
+async def _has(scene: Scene, count: int) -> bool:
+    return await scene.provisioned("n") == count

@@ -107,6 +107,13 @@ def test_a_releasing_entry_goes_when_ec2_no_longer_shows_it_by_a_reply_or_a_late
     assert left(asked_at=99.0, unassigned=both) == ("10.0.1.5",)
 
 
+def test_what_an_unassign_under_way_names_is_releasing_though_its_entry_is_gone():
+    shown = [eni("e1", index=1, singles=1)]
+    facts = {"asked_at": 200.0, "accepted_at": 100.0}
+    assert handover.still_releasing((), shown, called=["10.0.1.5"], **facts) == ("10.0.1.5",)
+    assert handover.still_releasing(("10.0.1.6",), shown, called=["10.0.1.6"], **facts) == ("10.0.1.6",)
+
+
 def test_an_agent_is_silent_when_a_reclaim_or_a_class_stays_unanswered_for_5_minutes():
     status = ENINodeStatus(reclaim=Reclaim(count=3, since=stamp(NOW - 300)))
     assert handover.is_silent(status, None, None, NOW)

@@ -224,6 +224,33 @@ def test_releasing_addresses_hold_their_slots_but_are_not_provisioned():
     assert (state.capacity.provisioned, state.capacity.used_slots) == (7, 9)
 
 
+def test_what_is_released_counts_against_max_allocate_until_ec2_has_it_back():
+    class_ = eni_class(pool=PoolLevels(pre_allocate=0, max_above_watermark=0, max_allocate=5))
+    snapshot = node(eni(singles=5), class_=class_, bound=5, releasing=("10.0.0.5", "10.0.0.6"))
+    plan = planned(snapshot)
+    assert (plan.actions, plan.wait) == ((), Reason.FILLING)
+    assert "maxAllocate 5 also counts what is being released" in plan.message
+    one_back = replace(snapshot, enis=(eni(singles=4),), releasing=("10.0.0.5",))
+    assert (gains(planned(one_back)), planned(one_back).wait) == ([1], Reason.FILLING)
+    assert gains(planned(replace(one_back, enis=(eni(singles=3),), releasing=()))) == [2]
+
+
+def test_an_eni_that_is_being_removed_counts_against_max_allocate_until_it_is_gone():
+    class_ = eni_class(pool=PoolLevels(pre_allocate=0, max_above_watermark=0, max_allocate=5))
+    going = eni("eni-1", index=1, singles=2)
+    snapshot = node(eni(singles=3), going, class_=class_, bound=5, removing=(going.id,))
+    plan = planned(snapshot)
+    assert (plan.actions, plan.wait) == ((), Reason.FILLING)
+    assert gains(planned(replace(snapshot, enis=(eni(singles=3),), removing=()))) == [2]
+
+
+def test_a_node_at_its_maximum_is_at_capacity_whatever_it_releases():
+    class_ = eni_class(pool=PoolLevels(max_allocate=5))
+    plan = planned(node(eni(singles=7), class_=class_, bound=9, releasing=("10.0.0.5", "10.0.0.6")))
+    assert (plan.actions, plan.wait) == ((), Reason.AT_CAPACITY)
+    assert "maxAllocate 5 is reached" in plan.message
+
+
 # --- prefixes ---
 
 

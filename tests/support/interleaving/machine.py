@@ -20,8 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from enitide_lab.apistore.faults import Fault as KubeFault
 from enitide_lab.ec2model import Effect, Fault
 from enitide_lab.virtual_time import VirtualLoop
+from support.interleaving.ground import NODES, Setup
 from support.interleaving.kernel import no_netlink
-from support.interleaving.world import NODES, Setup, World
+from support.interleaving.world import World
 
 _TMPFS = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -144,7 +145,7 @@ class Interleaving(RuleBasedStateMachine):
     @rule(moment=tight, count=st.integers(1, 6), then=whiles)
     def pods_come_in_the_middle(self, moment: str, count: int, then: float) -> None:
         async def come(world: World) -> None:
-            await world.until(moment, 20.0)
+            await world.moments.until(moment, 20.0)
             world.burst(count)
 
         self._do(then, come)
@@ -170,7 +171,7 @@ class Interleaving(RuleBasedStateMachine):
 
     @rule(moment=moments)
     def until(self, moment: str) -> None:
-        self._do(0.0, lambda world: world.until(moment, 20.0))
+        self._do(0.0, lambda world: world.moments.until(moment, 20.0))
 
     # --- crashes and leaders -------------------------------------------------------------------------------------
 
@@ -242,13 +243,13 @@ class Interleaving(RuleBasedStateMachine):
 
         self._loop.run_until_complete(happen())
         assert self.world is not None
-        if self.world.broken:
-            raise AssertionError("\n".join(self.world.broken))
+        if self.world.checks.broken:
+            raise AssertionError("\n".join(self.world.checks.broken))
 
     def teardown(self) -> None:
         """All must be whole once the weather is good; then everything is taken down."""
         try:
-            if self.world is not None and not self.world.broken:
+            if self.world is not None and not self.world.checks.broken:
                 self._do(0.0, World.calm)
                 type(self).finished += 1
         finally:
