@@ -15,6 +15,7 @@
     │   ├── EC2Ambiguous              retry after a re-read, one call time-out later
     │   ├── EC2Unavailable            retry later (nothing took effect)
     │   └── EC2Refused                never as it is
+    │       └── EC2Unknown            retry later: a code that the table does not have
     ├── KubeError
     │   ├── KubeConflict              after a re-read
     │   ├── KubeNotFound · KubeExists · KubeGone      after a re-read
@@ -146,7 +147,13 @@ class EC2Refused(EC2Error):
     retry = Retry.NEVER
 
 
-# EC2's error codes by meaning. A code that is not here: 4xx is EC2Refused, 5xx and no answer EC2Ambiguous.
+class EC2Unknown(EC2Refused):
+    """A code of which nobody here knows whether it passes: held for hopeless, an outage under a new name would last."""
+
+    retry = Retry.LATER
+
+
+# EC2's error codes by meaning. A code that is not here: 4xx is EC2Unknown, 5xx and no answer EC2Ambiguous.
 EC2_CODES: dict[str, type[EC2Error]] = {
     "RequestLimitExceeded": EC2Throttled,
     "Throttling": EC2Throttled,
@@ -181,6 +188,8 @@ EC2_CODES: dict[str, type[EC2Error]] = {
     "InternalFailure": EC2Ambiguous,
     "ServiceUnavailable": EC2Ambiguous,
     "Unavailable": EC2Ambiguous,
+    "RequestTimeout": EC2Ambiguous,
+    "RequestTimeoutException": EC2Ambiguous,
     "RequestExpired": EC2Unauthorized,
     "IdempotentParameterMismatch": EC2Refused,
     "InvalidParameterValue": EC2Refused,
@@ -191,7 +200,7 @@ EC2_CODES: dict[str, type[EC2Error]] = {
 
 def ec2_error(code: str, message: str, verb: str, http_status: int) -> EC2Error:
     """The leaf for EC2's answer. Unknown codes are judged by the HTTP status alone, never by their text."""
-    leaf = EC2_CODES.get(code) or (EC2Ambiguous if http_status >= 500 else EC2Refused)
+    leaf = EC2_CODES.get(code) or (EC2Ambiguous if http_status >= 500 else EC2Unknown)
     return leaf(f"{verb}: {code}: {message}", code=code, verb=verb)
 
 

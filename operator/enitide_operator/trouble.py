@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from random import Random
 
-from enitide_api.errors import EC2Ambiguous, EC2IndexOccupied, EC2Unavailable, EnitideError, Retry
+from enitide_api.errors import EC2Ambiguous, EC2IndexOccupied, EC2Throttled, EC2Unavailable, EnitideError, Retry
 from enitide_api.reasons import Reason
 from enitide_ipam.model import (
     Action,
@@ -21,8 +21,9 @@ from enitide_kube.backoff import Backoff
 
 Key = tuple[str, str]
 
-_LATER = Backoff(base_s=1.0, cap_s=60.0)
-_OUTAGE = Backoff(base_s=1.0, cap_s=20.0)  # EC2 is away for all: a minute after its return all must be settled
+# A minute after an outage ends all must be settled, under whatever name it came: the longest waits follow from that.
+_LATER = Backoff(base_s=1.0, cap_s=40.0)
+_OUTAGE = Backoff(base_s=1.0, cap_s=20.0)
 _NEVER = Backoff(base_s=30.0, cap_s=600.0)  # it will not help, but the world changes under us
 FORGET_S = 300.0
 LINGER_S = 10.0  # so that the reason does not blink while a retry is under way
@@ -62,7 +63,7 @@ class Troubles:
         # that no index is free is known only after all were tried: each further try makes an ENI in vain
         hopeless = error.retry is Retry.NEVER or isinstance(error, EC2IndexOccupied)
         backoff = _NEVER if hopeless else _LATER
-        if isinstance(error, EC2Ambiguous | EC2Unavailable):
+        if isinstance(error, EC2Ambiguous | EC2Throttled | EC2Unavailable):
             backoff = _OUTAGE
         until = now + backoff.delay_s(failures, rng)
         self._by_key[key] = Trouble(error.reason, str(error), failures, until)

@@ -29,6 +29,7 @@ from enitide_api.errors import (
     EC2Throttled,
     EC2Unauthorized,
     EC2Unavailable,
+    EC2Unknown,
     NotLeading,
     SettingsInvalid,
 )
@@ -301,7 +302,7 @@ CODES: list[tuple[str, int, type[EC2Error]]] = [
     ("InvalidGroup.NotFound", 400, EC2GroupsMissing),
     ("InvalidNetworkInterface.InUse", 400, EC2InUse),
     ("InvalidParameterValue", 400, EC2Refused),
-    ("NeverHeardOf", 400, EC2Refused),
+    ("NeverHeardOf", 400, EC2Unknown),
     ("NeverHeardOf", 500, EC2Ambiguous),
     ("InternalError", 500, EC2Ambiguous),
     ("Unavailable", 503, EC2Ambiguous),

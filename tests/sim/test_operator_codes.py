@@ -9,7 +9,7 @@ import pytest
 from support.operator_sim import Scene
 from support.virtual_loop import run_virtual
 
-from enitide_api.errors import EC2_CODES, EC2Ambiguous, EC2Refused, ec2_error
+from enitide_api.errors import EC2_CODES, EC2Ambiguous, EC2Unknown, ec2_error
 from enitide_lab.ec2model import Fault
 from enitide_lab.ec2model.limits import make_type
 
@@ -42,38 +42,39 @@ ROWS = [
     *(Row(code, ASSIGN, 8, 50, "Throttled", http=503) for code in (
         "RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "EC2ThrottledException",
     )),
-    *(Row(code, ASSIGN, 5, 12, "Unauthorized", http=403) for code in (
+    *(Row(code, ASSIGN, 5, 16, "Unauthorized", http=403) for code in (
         "UnauthorizedOperation", "AuthFailure", "OptInRequired", "ExpiredToken", "InvalidClientTokenId",
         "RequestExpired",
     )),
-    *(Row(code, ASSIGN, 5, 12, "NotFound", reads=True) for code in (
+    *(Row(code, ASSIGN, 5, 16, "NotFound", reads=True) for code in (
         "InvalidNetworkInterfaceID.NotFound", "InvalidAttachmentID.NotFound", "InvalidVpcID.NotFound",
     )),
-    Row("InvalidSubnetID.NotFound", CREATE, 3, 12, "SubnetExhausted"),
-    *(Row(code, ATTACH, 2, 12, "InstanceMissing", reads=True) for code in (
+    Row("InvalidSubnetID.NotFound", CREATE, 3, 16, "SubnetExhausted"),
+    *(Row(code, ATTACH, 2, 16, "InstanceMissing", reads=True) for code in (
         "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "IncorrectInstanceState",
     )),
-    Row("InsufficientFreeAddressesInSubnet", CREATE, 1, 12, "SubnetExhausted"),
-    Row("InsufficientCidrBlocks", ASSIGN, 1, 12, ""),
-    Row("AttachmentLimitExceeded", ATTACH, 3, 12, "LimitExceeded", reads=True),
-    Row("NetworkInterfaceLimitExceeded", CREATE, 5, 12, "LimitExceeded", reads=True),
-    Row("PrivateIpAddressLimitExceeded", ASSIGN, 5, 12, "LimitExceeded", reads=True),
-    *(Row(code, CREATE, 3, 12, "SecurityGroupsMissing") for code in (
+    Row("InsufficientFreeAddressesInSubnet", CREATE, 1, 16, "SubnetExhausted"),
+    Row("InsufficientCidrBlocks", ASSIGN, 1, 16, ""),
+    Row("AttachmentLimitExceeded", ATTACH, 3, 16, "LimitExceeded", reads=True),
+    Row("NetworkInterfaceLimitExceeded", CREATE, 5, 16, "LimitExceeded", reads=True),
+    Row("PrivateIpAddressLimitExceeded", ASSIGN, 5, 16, "LimitExceeded", reads=True),
+    *(Row(code, CREATE, 3, 16, "SecurityGroupsMissing") for code in (
         "InvalidGroup.NotFound", "InvalidGroupId.Malformed",
     )),
-    *(Row(code, ATTACH, 1, 14, "Refused", reads=True) for code in (
+    *(Row(code, ATTACH, 1, 16, "Refused", reads=True) for code in (
         "InvalidNetworkInterface.InUse", "IncorrectState",
     )),
-    Row("InvalidIPAddress.InUse", ASSIGN, 5, 12, "Refused", reads=True),
+    Row("InvalidIPAddress.InUse", ASSIGN, 5, 16, "Refused", reads=True),
     *(Row(code, ASSIGN, 5, 20, "OutcomeUnknown", reads=True, http=500) for code in (
         "InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable",
+        "RequestTimeout", "RequestTimeoutException",
     )),
     Row("IdempotentParameterMismatch", CREATE, 2, 5, "Refused"),
     Row("InvalidParameterCombination", ASSIGN, 2, 5, "Refused"),
     Row("OperationNotPermitted", ASSIGN, 2, 5, "Refused"),
     Row("InvalidParameterValue", ASSIGN, 2, 5, "Refused"),
     Row("InvalidParameterValue", ATTACH, 1, 40, "", reads=True),
-    Row("SomethingNew", ASSIGN, 2, 5, "Refused"),
+    Row("SomethingNew", ASSIGN, 5, 16, "Refused"),
     Row("SomethingNew", ASSIGN, 5, 20, "OutcomeUnknown", reads=True, http=500),
 ]  # fmt: skip
 
@@ -82,7 +83,7 @@ def test_every_code_of_the_table_has_a_row() -> None:
     assert set(EC2_CODES) - OF_ELASTIC_IPS <= {row.code for row in ROWS}
 
 
-@pytest.mark.parametrize(("status", "leaf"), [(400, EC2Refused), (403, EC2Refused), (500, EC2Ambiguous)])
+@pytest.mark.parametrize(("status", "leaf"), [(400, EC2Unknown), (403, EC2Unknown), (500, EC2Ambiguous)])
 def test_an_unknown_code_is_judged_by_its_status_alone(status: int, leaf: type[Exception]) -> None:
     error = ec2_error("SomethingNew", "RequestLimitExceeded in words changes nothing", ASSIGN, status)
     assert type(error) is leaf
