@@ -350,10 +350,27 @@ class BatchEndpoint(Struct, frozen=True, kw_only=True):
     revision: int
 
 
-class EndpointBatchSpec(Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """At most 50 records."""
+class IdentityKeys(Struct, frozen=True, kw_only=True):
+    """To which keys of pods every record of every batch is cut; `Relevance` of `enitide_policy.labels`."""
+
+    pod_labels: tuple[str, ...] = ()
+    namespace_labels: tuple[str, ...] = ()
+    port_names: tuple[str, ...] = ()
+    service_account: bool = False
+
+
+KEYS_BATCH = "keys"  # sorts behind the batches of records
+
+
+class EndpointBatchSpec(Struct, frozen=True, kw_only=True):
+    """At most 50 records. `keys`: only in the batch of that name, which holds no records.
+
+    It is written after the records that it speaks of when keys are added, and before them when keys go; a watch of
+    batches shows them in that order.
+    """
 
     endpoints: tuple[BatchEndpoint, ...] = ()
+    keys: IdentityKeys | None = None
 
 
 class EndpointBatch(Struct, frozen=True, kw_only=True):

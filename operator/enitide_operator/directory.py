@@ -16,13 +16,14 @@ import msgspec
 
 from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
-from enitide_api.resources import EndpointBatch, ENINode, SecurityIdentity, decode
+from enitide_api.resources import KEYS_BATCH, EndpointBatch, ENINode, SecurityIdentity, decode
 from enitide_api.settings import OperatorSettings
 from enitide_kube.events import EventRecorder, ObjectRef
 from enitide_kube.objects import HasMeta, Meta, Slim
 from enitide_kube.port import ENDPOINTBATCH, ENINODE, NAMESPACE, POLICIES, SECURITYIDENTITY, Kind, KubePort
 from enitide_kube.reflector import OnChange, Reflector
 from enitide_operator.batches.join import Join
+from enitide_operator.batches.keys import Announcer
 from enitide_operator.batches.publisher import Publisher
 from enitide_operator.identities.ledger import Ledger
 from enitide_operator.identities.writer import Writer
@@ -106,6 +107,7 @@ class Directory:
             metrics.foreign_writes,
         )
         self.join = Join(self.ledger.identity_of, self.publisher.put, self._doubt)
+        self.announcer = Announcer(kube, rng, self.ledger, self.publisher, metrics.wrote)
         self._identities = self._mirror(
             SECURITYIDENTITY, lambda raw: decode(raw, SecurityIdentity), self.writer.on_object
         )
@@ -145,15 +147,19 @@ class Directory:
         self._rekey.set()
         await self._settled.wait()
         self._tell_all_problems()
+        await self.announcer.begin(term)
+        self._rekey.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.writer.run(term), name="identities")
             group.create_task(self.publisher.run(term, self._replay), name="endpoint batches")
+            group.create_task(self.announcer.run(term), name="announced keys")
 
     def follow(self) -> None:
         """It is over."""
         if self._tasks is not None:
             self._tasks.cancel()
             self._tasks = None
+        self.announcer.end()
 
     def _replay(self) -> set[str]:
         self.join.replay()
@@ -175,7 +181,9 @@ class Directory:
         self.ledger.on_namespace(name, (new.metadata.labels or {}) if new is not None else None)
 
     def _on_batch(self, name: str, _old: BatchHead | None, new: BatchHead | None) -> None:
-        if new is None:
+        if name == KEYS_BATCH:
+            self.announcer.on_object(decode(new.raw, EndpointBatch) if new is not None else None)
+        elif new is None:
             self.publisher.on_object(name, None)
         elif self.publisher.layout is not None:
             self.publisher.on_object(name, decode(new.raw, EndpointBatch))
@@ -225,8 +233,11 @@ class Directory:
             self._rekey.clear()
             if not all(mirror.synced.is_set() for mirror in self._policies):
                 await asyncio.gather(*(mirror.synced.wait() for mirror in self._policies))
-            for _ in self.ledger.rekey(self._relevance.current(self._now())):
+            relevance = self._relevance.current(self._now())
+            await self.announcer.narrow(relevance)
+            for _ in self.ledger.rekey(relevance):
                 await asyncio.sleep(0)
+            self.announcer.rekeyed()
             self._settled.set()
 
     def _doubt(self, node: str, sentence: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from enitide_api.resources import NamedPort, SecurityIdentity, SecurityIdentitySpec
-from enitide_policy.labels import IdentityLabels
+from enitide_api.resources import IdentityKeys, NamedPort, SecurityIdentity, SecurityIdentitySpec
+from enitide_policy.labels import IdentityLabels, Relevance
 
 
 def spec_of(labels: IdentityLabels, number: int) -> SecurityIdentitySpec:
@@ -32,3 +32,20 @@ def labels_of(spec: SecurityIdentitySpec) -> IdentityLabels:
 def is_genuine(identity: SecurityIdentity) -> bool:
     """Whether its name is the one that its labels make; another object was not written by an operator."""
     return identity.metadata.name == labels_of(identity.spec).object_name()
+
+
+def keys_of(relevance: Relevance) -> IdentityKeys:
+    """What the batch `keys` says of these keys."""
+    return IdentityKeys(
+        pod_labels=tuple(sorted(relevance.pod_keys)),
+        namespace_labels=tuple(sorted(relevance.namespace_keys)),
+        port_names=tuple(sorted(relevance.port_names)),
+        service_account=relevance.service_account,
+    )
+
+
+def relevance_of_keys(keys: IdentityKeys) -> Relevance:
+    """The inverse of `keys_of`."""
+    return Relevance(
+        frozenset(keys.pod_labels), frozenset(keys.namespace_labels), frozenset(keys.port_names), keys.service_account
+    )

@@ -84,6 +84,14 @@ class Relevance:
             self.service_account or other.service_account,
         )
 
+    def __and__(self, other: Relevance) -> Relevance:
+        return Relevance(
+            self.pod_keys & other.pod_keys,
+            self.namespace_keys & other.namespace_keys,
+            self.port_names & other.port_names,
+            self.service_account and other.service_account,
+        )
+
     def of(self, pod: PodFacts, namespace_labels: Mapping[str, str]) -> IdentityLabels:
         """The labels of this pod's identity."""
         return IdentityLabels(

@@ -256,11 +256,11 @@ class PolicyAgent:
         name = str(found.ref)
         if new is None:
             self.policies.pop(name, None)
-            self.state.engine.policy(found.ref)
+            self.state.policies.put(found.ref, ())
             self._relevance.put(name, None, now)
         else:
             self.policies[name] = new
-            self.state.engine.policy(new.ref, new.policies)
+            self.state.policies.put(new.ref, new.policies)
             self._relevance.put(name, new.relevance, now)
             for what, needed in (("services", new.services), ("nodes", new.nodes)):
                 if needed:

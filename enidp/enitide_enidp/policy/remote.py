@@ -11,18 +11,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from sys import intern
+from zlib import crc32
 
 import msgspec
 
-from enitide_api.resources import EndpointBatch
+from enitide_api.resources import KEYS_BATCH, EndpointBatch
 from enitide_kube.objects import Meta
+from enitide_policy.identities import relevance_of_keys
+from enitide_policy.labels import Relevance
 from enitide_policy.numbers import Reserved
 
 Address = IPv4Address | IPv6Address
 
-_FOUR = struct.Struct("<BIIQ4s")  # family, identity, node, revision, address
-_SIX = struct.Struct("<BIIQ16s")
-_IDENTITY_BITS, _BATCH_BITS = 32, 24
+_FOUR = struct.Struct("<BIIQI4s")  # family, identity, node, revision, owner, address
+_SIX = struct.Struct("<BIIQI16s")
+_IDENTITY_BITS, _OWNER_BITS, _BATCH_BITS = 32, 32, 24
+_OWNER_MASK = (1 << _OWNER_BITS) - 1
+_LOW_BITS = _IDENTITY_BITS + _OWNER_BITS  # a value: revision, batch, owner, identity
 _IDENTITY_MASK, _BATCH_MASK = (1 << _IDENTITY_BITS) - 1, (1 << _BATCH_BITS) - 1
 _IS_SIX = 1 << 128
 _DECODER = msgspec.json.Decoder(EndpointBatch)
@@ -30,12 +35,13 @@ _DECODER = msgspec.json.Decoder(EndpointBatch)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One address of one record."""
+    """One address of one record. `owner`: a check sum of the pod's uid, 0: of no pod."""
 
     key: int
     identity: int
     node: int
     revision: int
+    owner: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +55,26 @@ class OwnRecord:
 
 @dataclass(frozen=True, slots=True)
 class SlimBatch:
-    """An EndpointBatch as it is kept. `own`: records of this node's pods; `subnets`: of the nodes it tells of."""
+    """An EndpointBatch as it is kept. `own`: records of this node's pods; `subnets`: of the nodes it tells of.
+
+    `keys`: what the operator announces; only in the batch that holds no records.
+    """
 
     metadata: Meta
     packed: bytes
     own: tuple[OwnRecord, ...] = ()
     subnets: tuple[str, ...] = ()
     unreadable: int = 0
+    keys: Relevance | None = None
 
     def entries(self) -> Iterator[Entry]:
         """One for each address."""
         at, packed = 0, self.packed
         while at < len(packed):
             layout = _FOUR if packed[at] == 4 else _SIX
-            family, identity, node, revision, address = layout.unpack_from(packed, at)
+            family, identity, node, revision, owner, address = layout.unpack_from(packed, at)
             at += layout.size
-            yield Entry(int.from_bytes(address) | (_IS_SIX if family == 6 else 0), identity, node, revision)
+            yield Entry(int.from_bytes(address) | (_IS_SIX if family == 6 else 0), identity, node, revision, owner)
 
 
 class Packer:
@@ -92,6 +102,7 @@ class Packer:
             if record.pod_uid and record.node == self._own and identity:
                 own.append(OwnRecord(record.pod_uid, identity, record.revision))
             subnets.update(dict.fromkeys(map(intern, record.subnets)))
+            owner = crc32(record.pod_uid.encode())
             for text in record.addresses:
                 try:
                     address = ip_address(text)
@@ -99,10 +110,11 @@ class Packer:
                     bad += 1
                     continue
                 layout = _FOUR if address.version == 4 else _SIX
-                packed += layout.pack(address.version, identity, node, record.revision, address.packed)
+                packed += layout.pack(address.version, identity, node, record.revision, owner, address.packed)
         meta = batch.metadata
         slim = Meta(name=meta.name, uid=meta.uid, resource_version=meta.resource_version)
-        return SlimBatch(slim, bytes(packed), tuple(own), tuple(subnets), bad)
+        keys = relevance_of_keys(batch.spec.keys) if meta.name == KEYS_BATCH and batch.spec.keys is not None else None
+        return SlimBatch(slim, bytes(packed), tuple(own), tuple(subnets), bad, keys)
 
     def _number(self, name: str) -> int:
         number = self._nodes.get(name)
@@ -127,10 +139,13 @@ class Remote:
     """All addresses of the cluster. `on_batch` is a reflector's callback; `changed` collects what differs.
 
     `changed`: address key -> identity now, 0: nobody's. Whoever writes it to the kernel takes it with `take`.
-    `own_changed`: uids of this node's pods of which something else is told.
+    `own_changed`: uids of this node's pods of which something else is told. `strangers`: keys of `changed` that another
+    pod has now. `announced`: the keys to which identities in records are cut, as the operator says, if it does.
     """
 
     changed: dict[int, int] = field(default_factory=dict)
+    strangers: set[int] = field(default_factory=set)
+    announced: Relevance | None = None
     own_changed: dict[str, None] = field(default_factory=dict)
     subnets: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
@@ -144,6 +159,9 @@ class Remote:
 
     def on_batch(self, name: str, old: SlimBatch | None, new: SlimBatch | None) -> None:
         """One batch came, changed or went: what it adds first, then what it no longer says."""
+        if name == KEYS_BATCH:
+            self.announced = new.keys if new is not None else None
+            return
         batch = self._number_of(name)
         said = dict(self._take_in(batch, new)) if new is not None else {}
         if old is not None:
@@ -169,16 +187,20 @@ class Remote:
     def take(self) -> dict[int, int]:
         """What changed since the last call."""
         taken, self.changed = self.changed, {}
+        self.strangers.clear()
         return taken
 
     def _take_in(self, batch: int, new: SlimBatch) -> Iterator[tuple[int, int]]:
         for entry in new.entries():
             yield entry.key, entry.revision
             best = self._best.get(entry.key)
-            if best is not None and best >> (_IDENTITY_BITS + _BATCH_BITS) > entry.revision:
+            if best is not None and best >> (_LOW_BITS + _BATCH_BITS) > entry.revision:
                 continue
             before = best & _IDENTITY_MASK if best is not None else 0
-            self._best[entry.key] = (entry.revision << _BATCH_BITS | batch) << _IDENTITY_BITS | entry.identity
+            said = entry.owner << _IDENTITY_BITS | entry.identity
+            self._best[entry.key] = (entry.revision << _BATCH_BITS | batch) << _LOW_BITS | said
+            if best is None or not entry.owner or best >> _IDENTITY_BITS & _OWNER_MASK != entry.owner:
+                self.strangers.add(entry.key)
             if before != entry.identity:
                 self.changed[entry.key] = entry.identity
 
@@ -187,9 +209,10 @@ class Remote:
             if said.get(entry.key) == entry.revision:
                 continue
             best = self._best.get(entry.key)
-            if best is None or best >> _IDENTITY_BITS != (entry.revision << _BATCH_BITS | batch):
+            if best is None or best >> _LOW_BITS != (entry.revision << _BATCH_BITS | batch):
                 continue  # another record holds
             del self._best[entry.key]
+            self.strangers.add(entry.key)
             if best & _IDENTITY_MASK:
                 self.changed[entry.key] = 0
 

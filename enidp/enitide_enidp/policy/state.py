@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from typing import Any, Protocol
 
 from enitide_enidp.datapath.types import EndpointPolicy
+from enitide_enidp.policy.keys import KeyHold
 from enitide_enidp.policy.own import Identities, OwnPods
 from enitide_enidp.policy.remote import Address, Remote, address_of, key_of
 from enitide_policy.engine.engine import Engine
@@ -66,6 +67,7 @@ class PolicyState:
 
     def __init__(self, kernel: Kernel, clock: Callable[[], float], *, audit: bool = False) -> None:
         self.engine = Engine(kernel.known_cidrs())
+        self.policies = KeyHold(self.engine)
         self.remote = Remote()
         self.identities = Identities(self._learned, self._forgotten)
         self.own = OwnPods(self.identities, self.remote.identity_of_pod)
@@ -77,6 +79,7 @@ class PolicyState:
         self._audit = audit
         self._overlay: dict[int, int] = {}  # addresses of this node's own pods, known before any record
         self._waiting: dict[int, set[int]] = {}  # identity not known yet -> addresses that have it
+        self._kept: dict[int, int] = {}  # of these, addresses that keep what the same pod had, and what they wait for
         self._leaving: dict[int, float] = {}
         self._look: dict[str, None] = {}  # owners whose identity may differ
         self._applied: set[int] = set()
@@ -145,6 +148,7 @@ class PolicyState:
 
     def sync(self) -> None:
         """Everything known, as a whole: the first time, and after a failure. Nothing is deleted before all is added."""
+        self._hear_keys(is_first=True)
         self.engine.commit()
         self._choose()
         self.engine.commit()
@@ -154,6 +158,7 @@ class PolicyState:
             self._kernel.apply(rules)
         self.remote.take()
         self._waiting.clear()
+        self._kept.clear()
         self._kernel.sync_cidrs(self.engine.cidrs.numbers)
         self._set_networks()
         self._kernel.sync_identities(self._all_addresses())
@@ -165,6 +170,7 @@ class PolicyState:
             self._kernel.retire(number)
         self._applied = set(wanted)
         self._kernel.forget_unclaimed()
+        self.policies.closing = False
         self.synced = True
         self.revision += 1
 
@@ -174,6 +180,7 @@ class PolicyState:
             return False
         moved = self._choose()
         puts, deletes = self._addresses()
+        self._hear_keys()
         changes = self.engine.commit()
         self._add(changes)
         self._set_networks()
@@ -213,19 +220,44 @@ class PolicyState:
             look.update(dict.fromkeys(owner for owner, local in self.locals.items() if local.uid in uids))
 
     def _addresses(self) -> tuple[dict[Address, int], list[Address]]:
-        """Records to put and to delete. An identity that is not known yet is nobody's: better than another's."""
+        """Records to put and to delete. An identity that is not known yet is nobody's: better than another's.
+
+        Only the same pod keeps what it had: then what it had is a pod's that it was a moment ago.
+        """
         puts: dict[Address, int] = {}
         deletes: list[Address] = []
+        strangers = set(self.remote.strangers)
         for key, number in self.remote.take().items():
+            self._kept.pop(key, None)
             if key in self._overlay:
                 continue
             if number and self._is_known(number):
                 puts[address_of(key)] = number
                 continue
-            deletes.append(address_of(key))
             if number:
                 self._waiting.setdefault(number, set()).add(key)
+            if number and key not in strangers:
+                self._kept[key] = number
+            else:
+                deletes.append(address_of(key))
         return puts, deletes
+
+    def _hear_keys(self, *, is_first: bool = False) -> None:
+        """Keys that went do so at once; keys that came once nobody has an identity of before under this kernel."""
+        said, known = self.remote.announced, self.policies.announced
+        if said is None or (known is None and is_first):
+            self.policies.announce(said)
+        elif said != known and self._is_settled():
+            self.policies.announce(said)
+        elif known is not None:
+            self.policies.announce(known & said)
+
+    def _is_settled(self) -> bool:
+        """Whether everybody has in the kernel the identity that the records give."""
+        if self._kept:
+            return False
+        told = ((local, self.remote.identity_of_pod(local.uid)) for local in self.locals.values() if local.uid)
+        return all(number in (0, local.identity) for local, number in told)
 
     def _all_addresses(self) -> dict[Address, int]:
         found: dict[Address, int] = {}

@@ -176,6 +176,16 @@ class Layout:
         """Records that no write carries yet."""
         return len(self._pending)
 
+    def unwritten(self) -> set[str]:
+        """Owners of whom the API server does not hold what is wanted yet."""
+        waiting = (*self._pending.values(), *(each for sent in self._flying.values() for each in sent))
+        return {owner for each in waiting if (owner := owner_of(each)) and not self.is_written(owner)}
+
+    def is_written(self, owner: str) -> bool:
+        """Whether the API server holds what is wanted of this owner, if anything is."""
+        record = self.want.get(owner)
+        return record is None or self._holders.has(record)
+
     def append_write(self) -> Write | None:
         """News, oldest first, and what room is left for moves; None: nothing, or the open batch is under way."""
         batch = self._room() if self._pending or self._moves else None

@@ -17,7 +17,7 @@ from prometheus_client import Counter
 
 from enitide_api.errors import KubeError, KubeNotFound, NotLeading
 from enitide_api.logging import get_logger
-from enitide_api.resources import BATCH_SIZE, BatchEndpoint, EndpointBatch, Metadata, builtins, decode
+from enitide_api.resources import BATCH_SIZE, KEYS_BATCH, BatchEndpoint, EndpointBatch, Metadata, builtins, decode
 from enitide_kube.backoff import Backoff
 from enitide_kube.port import ENDPOINTBATCH, KubePort
 from enitide_operator.batches.layout import Layout, Verb, Wanted, Write
@@ -176,6 +176,8 @@ class Publisher:
                     page = await self.kube.list(_KIND, continue_token=token)
                     for raw in page.items:
                         batch = decode(raw, EndpointBatch)
+                        if batch.metadata.name == KEYS_BATCH:
+                            continue
                         found[batch.metadata.name] = batch.spec.endpoints
                         self._note(batch.metadata.name, batch)
                     token = page.continue_token

@@ -82,6 +82,15 @@ class Ledger:
         template = self._templates.get(facts)
         return template.serving.number if template is not None and template.serving is not None else 0
 
+    def unsettled(self) -> set[PodFacts]:
+        """Templates whose pods do not have the identity that they should have."""
+        return {facts for facts in self._templates if not self.is_settled(facts)}
+
+    def is_settled(self, facts: PodFacts) -> bool:
+        """Whether these pods have the identity that they should have, or are gone."""
+        template = self._templates.get(facts)
+        return template is None or (template.target is not None and template.serving is template.target)
+
     def is_used(self, entry: Entry) -> bool:
         """Whether a pod has it, should have it, or some endpoint is out under its number."""
         return entry.templates > 0 or (entry.number in self._records and self._holder.get(entry.number) is entry)
