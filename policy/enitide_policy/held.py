@@ -1,7 +1,7 @@
 """What a policy means while it names a label key to which identities are not cut yet: closed where that may matter.
 
-An identity that lacks such a key may or may not fit a selector on it. Until the operator has announced the key, an Allow
-takes in only what fits for certain, a Deny all that may fit, and a Pass, which could skip somebody's Deny, denies those.
+An identity that lacks such a key may or may not fit a selector on it. Until the operator has announced the key, an
+Allow takes in only what fits for certain, a Deny all that may fit, and a Pass, which could skip a Deny, denies those.
 Pure. The rewritten selectors are ordinary ones, so the engine knows nothing of this.
 """
 

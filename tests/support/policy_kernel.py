@@ -45,6 +45,8 @@ class RecordingKernel:
             if (found := unpack_key(key)).direction is Direction.INGRESS
             and (found.peer is Peer.ANY or (found.peer is Peer.IDENTITY and found.identity == peer))
         ]
+        if any(each.deny for each in hits):
+            return False
         return any(each.allow for each in hits) if rules["isolated"] else True
 
     def apply(self, change: RuleSet | RuleSetDelta) -> None:

@@ -224,7 +224,17 @@ class PolicyAgent:
             self._waits.put_error("policy", error)
             return
         self._tell_closed()
+        self._tell_held()
         self._tell_news()
+
+    def _tell_held(self) -> None:
+        held = sorted(map(str, self.state.policies.held))
+        if held:
+            text = f"the operator has not given pods identities by the label keys of {len(held)} policies yet"
+            text = f"{text}, which stay closed so far: {', '.join(held[:5])}"
+            self._waits.put("label keys", Reason.IDENTITY_PENDING, text)
+        else:
+            self._waits.clear("label keys")
 
     def _tell_closed(self) -> None:
         closed = self.kernel.closed

@@ -40,13 +40,14 @@ class KeyHold:
             for kept in (self._written, self._before, self._held):
                 kept.pop(ref, None)
 
-    def announce(self, announced: Relevance | None) -> None:
-        """These keys are known of every identity from now on."""
+    def announce(self, announced: Relevance | None) -> bool:
+        """These keys are known of every identity from now on; whether that is news."""
         if announced == self.announced:
-            return
+            return False
         self.announced = announced
         for ref in tuple(self._written):
             self._install(ref)
+        return True
 
     @property
     def held(self) -> tuple[ObjectRef, ...]:
@@ -60,12 +61,13 @@ class KeyHold:
         else:
             close = self._held.get(ref, self.closing)
             said = held(written, self.announced, close=close)
-            is_held = said != written
-            if is_held and not close and any(is_subject_held(each, self.announced) for each in written):
+            is_subject = any(is_subject_held(each, self.announced) for each in written)
+            is_held = is_subject or said != written
+            if is_subject and not close:
                 said += held(self._before.get(ref, ()), self.announced)
             if is_held:
                 self._held[ref] = close
         if not is_held:
             self._held.pop(ref, None)
             self._before.pop(ref, None)
-        self.engine.policy(ref, said)
+        self.engine.policy(ref, dict.fromkeys(said))

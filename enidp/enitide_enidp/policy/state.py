@@ -148,9 +148,11 @@ class PolicyState:
 
     def sync(self) -> None:
         """Everything known, as a whole: the first time, and after a failure. Nothing is deleted before all is added."""
-        self._hear_keys(is_first=True)
         self.engine.commit()
         self._choose()
+        self._kept.clear()
+        self._narrow()
+        self._widen(is_first=not self.synced)
         self.engine.commit()
         sets = {owner: self.engine.rule_set_of(owner) for owner in self.locals}
         wanted = {found.id: found for found in sets.values() if found is not None}
@@ -158,7 +160,6 @@ class PolicyState:
             self._kernel.apply(rules)
         self.remote.take()
         self._waiting.clear()
-        self._kept.clear()
         self._kernel.sync_cidrs(self.engine.cidrs.numbers)
         self._set_networks()
         self._kernel.sync_identities(self._all_addresses())
@@ -178,9 +179,15 @@ class PolicyState:
         """What changed since the last time; whether anything was written."""
         if not self.synced:
             return False
-        moved = self._choose()
-        puts, deletes = self._addresses()
-        self._hear_keys()
+        wrote = self._narrow() and self._write([], {}, [])
+        wrote = self._write(self._choose(), *self._addresses()) or wrote
+        if self._widen():  # every address has its new identity by now
+            wrote = self._write([], {}, []) or wrote
+        wrote = self._leave() or wrote
+        self.revision += wrote
+        return wrote
+
+    def _write(self, moved: list[str], puts: dict[Address, int], deletes: list[Address]) -> bool:
         changes = self.engine.commit()
         self._add(changes)
         self._set_networks()
@@ -193,10 +200,7 @@ class PolicyState:
         if deletes:
             self._kernel.delete_identities(deletes)
         self._remove(changes)
-        left = self._leave()
-        wrote = bool(changes) or bool(puts) or bool(deletes) or bool(moved) or left
-        self.revision += wrote
-        return wrote
+        return bool(changes) or bool(puts) or bool(deletes) or bool(moved)
 
     def _choose(self) -> list[str]:
         """Own pods whose identity is another now: the engine is told."""
@@ -242,15 +246,19 @@ class PolicyState:
                 deletes.append(address_of(key))
         return puts, deletes
 
-    def _hear_keys(self, *, is_first: bool = False) -> None:
-        """Keys that went do so at once; keys that came once nobody has an identity of before under this kernel."""
+    def _narrow(self) -> bool:
+        """Keys that went do so before the first record that is cut without them."""
         said, known = self.remote.announced, self.policies.announced
-        if said is None or (known is None and is_first):
-            self.policies.announce(said)
-        elif said != known and self._is_settled():
-            self.policies.announce(said)
-        elif known is not None:
-            self.policies.announce(known & said)
+        if said == known or said is None or known is None:
+            return False
+        return self.policies.announce(known & said)
+
+    def _widen(self, *, is_first: bool = False) -> bool:
+        """Keys that came count once everybody has in the kernel the identity that the records give."""
+        said, known = self.remote.announced, self.policies.announced
+        if said == known or not (is_first or said is None or self._is_settled()):
+            return False
+        return self.policies.announce(said)
 
     def _is_settled(self) -> bool:
         """Whether everybody has in the kernel the identity that the records give."""

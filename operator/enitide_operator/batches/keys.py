@@ -110,7 +110,7 @@ class Announcer:
             return
         known = self._stored.metadata.resource_version if self._stored is not None else ""
         version = new.metadata.resource_version if new is not None else ""
-        if version != known and _number(version) >= _number(known) or new is None:
+        if new is None or (version != known and _number(version) >= _number(known)):
             self._take(new)
             self._wake.set()
 
