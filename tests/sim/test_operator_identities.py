@@ -134,8 +134,9 @@ def test_a_restarted_operator_writes_nothing():
         await world.claim("n", {uid: (f"10.0.1.{i}",) for i, uid in enumerate(uids)})
         first = Operator(world, "first")
         await first.lead()
-        await until(lambda: len(world.view()) == 10)
+        await until(lambda: len(world.view()) == 10 and world.keys() is not None)
         before = world.view()
+        assert world.keys().pod_labels == ("app",)
         first.stop()
         # what policies say is heard last: until then no identity fits, and yet nothing may be written
         slow = Fault(kind="NetworkPolicy", verbs=frozenset({"list"}), delay_s=3.0, times=None, client="second")

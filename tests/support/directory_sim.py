@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from enitide_api.crds import definitions
-from enitide_api.resources import EndpointBatch, ENINode, SecurityIdentity, decode
+from enitide_api.resources import KEYS_BATCH, EndpointBatch, ENINode, IdentityKeys, SecurityIdentity, decode
 from enitide_api.settings import OperatorSettings
 from enitide_kube.events import EventRecorder
 from enitide_kube.objects import decode_node
@@ -123,7 +123,13 @@ class World:
         return self._all(kind, SecurityIdentity)
 
     def batches(self) -> list[EndpointBatch]:
-        return self._all(ENDPOINTBATCH, EndpointBatch)
+        """Those that hold records."""
+        return [each for each in self._all(ENDPOINTBATCH, EndpointBatch) if each.metadata.name != KEYS_BATCH]
+
+    def keys(self) -> IdentityKeys | None:
+        """What the operator announces."""
+        found = [each for each in self._all(ENDPOINTBATCH, EndpointBatch) if each.metadata.name == KEYS_BATCH]
+        return found[0].spec.keys if found else None
 
     def view(self) -> dict[str, tuple[int, str]]:
         """What every agent believes: address -> (identity, pod uid or node)."""

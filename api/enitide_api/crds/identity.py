@@ -86,7 +86,16 @@ BATCH_SCHEMA = obj(
                     ),
                     BATCH_SIZE,
                     "Records; which object holds which means nothing.",
-                )
+                ),
+                "keys": obj(
+                    {
+                        "podLabels": array(string(317), 4096),
+                        "namespaceLabels": array(string(317), 4096),
+                        "portNames": array(string(63), 4096),
+                        "serviceAccount": {"type": "boolean"},
+                    },
+                    "To which keys the identities in all records are cut; only in the batch named keys.",
+                ),
             },
             "Written by the operator only.",
         )

@@ -25,6 +25,7 @@ from enitide_policy.identities import keys_of, relevance_of_keys
 from enitide_policy.labels import Relevance
 
 LOOK_S = 0.05  # between two looks at what an announcement waits for
+NOT_KEPT_AGAIN_S = 60.0
 _BACKOFF = Backoff(base_s=0.1, cap_s=15.0)
 _KIND = ENDPOINTBATCH
 
@@ -177,6 +178,9 @@ class Announcer:
             return
         self.wrote(_KIND.kind, "ok")
         self._take(decode(raw, EndpointBatch))
+        if self.said != relevance:
+            _log.error("announced keys are not kept: the definition of EndpointBatch is older than this operator")
+            await asyncio.sleep(NOT_KEPT_AGAIN_S)
 
 
 def _all_keys(spec: dict[str, Any]) -> dict[str, Any]:
