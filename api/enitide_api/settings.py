@@ -21,7 +21,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from enitide_api.resources import duration, seconds
+from enitide_api.durations import duration, seconds
 
 
 def _to_seconds(value: Any) -> Any:

@@ -14,7 +14,7 @@ from random import Random
 
 import msgspec
 
-from enitide_api import resources
+from enitide_api import durations, resources
 from enitide_api.errors import EnitideError, KubeConflict, KubeError, KubeExists, KubeNotFound
 from enitide_api.logging import get_logger
 from enitide_api.resources import ENINode, ENINodeSpec, ENINodeStatus, InstanceFacts, Metadata
@@ -168,7 +168,7 @@ class Reporter:
 
     def _interval_s(self) -> float:
         class_ = self.status.class_
-        return resources.seconds(class_.report_interval) if class_ is not None else _DEFAULT_INTERVAL_S
+        return durations.seconds(class_.report_interval) if class_ is not None else _DEFAULT_INTERVAL_S
 
     def _jitter(self) -> float:
         return self._rng.uniform(1 - _JITTER, 1 + _JITTER)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from enitide_api.resources import Demand, ENINodeStatus, Interface, Reclaim, ReleasePolicy, seconds
+from enitide_api.durations import seconds
+from enitide_api.resources import Demand, ENINodeStatus, Interface, Reclaim, ReleasePolicy
 from enitide_ipam.addresses import expand, is_prefix, parse, size, text
 from enitide_ipam.model import EniView, Unassign
 from enitide_ipam.stamps import stamp, unix

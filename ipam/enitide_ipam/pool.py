@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from enitide_api.durations import seconds
 from enitide_api.reasons import Reason
-from enitide_api.resources import Demand, EndpointRecord, ENINodeStatus, Interface, seconds
+from enitide_api.resources import Demand, EndpointRecord, ENINodeStatus, Interface
 from enitide_ipam import handover
 from enitide_ipam.addresses import ipv6_of, parse, size, text
 from enitide_ipam.capacity import provisioned_addresses

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from enitide_api.resources import seconds
+from enitide_api.durations import seconds
 from enitide_ipam.capacity import NODE_PLACE, primary_serves
 from enitide_ipam.model import Attachment, DeleteInterface, DetachInterface, EniView, NodeSnapshot, PlanSettings
 from enitide_ipam.plan import Tide

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
+from enitide_api.durations import duration
 from enitide_api.reasons import Reason
 from enitide_api.resources import (
     Capacity,
@@ -20,7 +21,6 @@ from enitide_api.resources import (
     IPv6Facts,
     PendingInterface,
     Reclaim,
-    duration,
 )
 from enitide_ipam.addresses import gateway, ipv6_gateway, ordered_again, ordered_ipv6
 from enitide_ipam.capacity import is_managed, over_limit, provisioned_addresses

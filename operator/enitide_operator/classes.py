@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from enitide_api.durations import seconds
 from enitide_api.resources import (
     DEFAULT_CLASS,
     ENIClass,
     ENIClassSpec,
     LabelRequirement,
     LabelSelector,
-    seconds,
 )
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from msgspec.structs import replace as replace_struct
 
+from enitide_api.durations import seconds
 from enitide_api.reasons import Reason
-from enitide_api.resources import ENINodeStatus, Reclaim, seconds
+from enitide_api.resources import ENINodeStatus, Reclaim
 from enitide_ipam import handover, tide
 from enitide_ipam.capacity import (
     is_excluded,

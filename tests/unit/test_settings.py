@@ -2,9 +2,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from enitide_api.durations import duration, seconds
 from enitide_api.errors import SettingsInvalid
 from enitide_api.options import environment, flag, read_settings, settings_options
-from enitide_api.resources import duration, seconds
 from enitide_api.settings import AgentSettings, OperatorSettings
 
 pytestmark = pytest.mark.unit

@@ -14,8 +14,8 @@ from typing import Any, NoReturn, TypeVar
 
 import yaml
 
+from enitide_api.durations import seconds
 from enitide_api.errors import UsageError
-from enitide_api.resources import seconds
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from enitide_api.resources import ENIClassSpec, seconds
+from enitide_api.durations import seconds
+from enitide_api.resources import ENIClassSpec
 from enitide_ipam import tide
 from enitide_lab.simulate.simulation import Simulation
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from enitide_api.durations import seconds
 from enitide_api.errors import SettingsInvalid
 from enitide_api.output import Column, emit, output_option, paint
 from enitide_api.reasons import Reason
-from enitide_api.resources import seconds
 from enitide_operator.cli.collect import Cluster, cluster_options, read
 from enitide_operator.cli.rows import Row, node_row
 from enitide_operator.taints import EFFECT, KEY, is_tainted
