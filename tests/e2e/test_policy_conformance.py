@@ -12,14 +12,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from support.conformance.atlas import probe_of, query_of
+from support.conformance.edits import EDITS, HOUSES_OF, LABELS, State
 from support.conformance.prober import Probe, Prober, Seen
 from support.conformance.stage import Stage, verdicts
+from support.conformance.streams import Streams
 from support.lab import lab_up, why_not
 from support.policy_cases import queries_of
 from unit.policy import test_cilium, test_clusternetworkpolicy, test_networkpolicy
+from unit.policy.test_clusternetworkpolicy import ANCESTORS
 from unit.policy.worlds import HOUSES, XYZ
 
 from enitide_kube.client import HttpKube
@@ -131,4 +135,102 @@ async def test_packets_pass_as_the_scenario_and_the_verdict_say(theatre: Theatre
     async with theatre.stage.lab.kube() as kube:
         await theatre.stage.apply(kube, policies)
         expected, _ = await expectation(theatre, kube, lines, base)
+        must_hold(theatre, expected)
+
+
+# --- edits under traffic ---------------------------------------------------------------------------------------------
+
+
+def streamed_of(name: str) -> list[Probe]:
+    """The pairs between which datagrams flow: few, so that they come often."""
+    base, first = (HOUSE_MATRIX, 53) if name in HOUSES_OF else (LETTER_MATRIX, 80)
+    return [
+        probe
+        for probe in base
+        if probe.protocol == "UDP" and not {probe.source, probe.target} & set(NODES) and probe.source != probe.target
+        if probe.port == first or name.startswith("ports")
+    ]
+
+
+async def relabel(theatre: Theatre, kube: HttpKube, before: State, after: State) -> int:
+    """Give pods and namespaces the labels of a state; how many writes that took."""
+    was, now = dict(before.labels), dict(after.labels)
+    changed = [key for key in LABELS if was.get(key) != now.get(key)]
+    for key in changed:
+        label, value = now.get(key, LABELS[key])
+        await theatre.stage.label(kube, key, {label: value})
+    return len(changed)
+
+
+Rows = Mapping[Probe, Mapping[str, dict[str, str]]]
+
+
+def never_passes(before: Rows, after: Rows) -> set[Probe]:
+    """Denied by the same side before and after: whichever node is told first, that side denies all the time."""
+    return {
+        probe
+        for probe in before
+        for side in ("egress", "ingress")
+        if all(rows[probe][side]["verdict"] == "denied" for rows in (before, after))
+    }
+
+
+async def streamed(
+    theatre: Theatre, kube: HttpKube, pairs: list[Probe], steps: tuple[State, State], rows: Rows
+) -> Rows:
+    """Change from one state to the next while datagrams flow between all pairs; the rows afterwards."""
+    streams = Streams(theatre.prober, pairs)
+    streams.begin()
+    try:
+        change = asyncio.create_task(one_write(theatre, kube, steps, list(rows)))
+        deadline = time.monotonic() + HOLDS_S
+        while not change.done():
+            await asyncio.to_thread(streams.sweep)
+        expected, rows_after = change.result()
+        passes = {probe for probe in streams.pairs if expected[probe]}
+        while await asyncio.to_thread(streams.sweep) != passes and time.monotonic() < deadline:
+            continue
+        for _ in range(3):
+            await asyncio.to_thread(streams.sweep)
+        keeps = {probe for probe in passes if rows[probe]["verdict"] == "allowed"}
+        counts = streams.end(keeps)
+    finally:
+        streams.close()
+    assert {str(probe): counts[probe] for probe in keeps if counts[probe].lost} == {}
+    assert {str(p): counts[p] for p in never_passes(rows, rows_after) & counts.keys() if counts[p].arrived} == {}
+    must_hold(theatre, expected)
+    return rows_after
+
+
+async def one_write(
+    theatre: Theatre, kube: HttpKube, steps: tuple[State, State], base: list[Probe]
+) -> tuple[dict[Probe, bool], Rows]:
+    writes = await theatre.stage.apply(kube, steps[1].policies) + await relabel(theatre, kube, *steps)
+    assert writes == 1
+    return await expectation(theatre, kube, "", base)
+
+
+@pytest.mark.parametrize("name", EDITS)
+async def test_an_edit_loses_no_packet_of_what_stays_allowed_and_passes_none_of_what_stays_denied(
+    theatre: Theatre, name: str
+) -> None:
+    states = EDITS[name]
+    base = HOUSE_MATRIX if name in HOUSES_OF else LETTER_MATRIX
+    async with theatre.stage.lab.kube() as kube:
+        await theatre.stage.apply(kube, states[0].policies)
+        expected, rows = await expectation(theatre, kube, "", base)
+        must_hold(theatre, expected)
+        at = states[0]
+        try:
+            for before, at in pairwise(states):
+                rows = await streamed(theatre, kube, streamed_of(name), (before, at), rows)
+        finally:
+            await relabel(theatre, kube, at, State(""))
+
+
+async def test_the_ancestors_of_cluster_policies_hold_as_their_tiers(theatre: Theatre) -> None:
+    async with theatre.stage.lab.kube() as kube:
+        await theatre.stage.apply(kube, ANCESTORS)
+        expected, _ = await expectation(theatre, kube, "", HOUSE_MATRIX)
+        assert set(expected.values()) == {True, False}
         must_hold(theatre, expected)
