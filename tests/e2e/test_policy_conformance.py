@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from support.conformance.atlas import probe_of, query_of
@@ -30,7 +31,9 @@ from enitide_kube.client import HttpKube
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
 
+Rows = Mapping[Probe, Mapping[str, Any]]
 HOLDS_S = 20.0
+SWEEPS_AFTER = 15
 OUTSIDE = "8.8.8.8"
 NODES = ("node/node-1", "node/node-2")
 LETTERS = (*(f"{namespace}/{pod}" for namespace in "xyz" for pod in "abc"), *NODES, OUTSIDE)
@@ -105,13 +108,20 @@ def ask(prober: Prober, expected: Mapping[Probe, bool]) -> list[str]:
 
 async def expectation(
     theatre: Theatre, kube: HttpKube, lines: str, base: list[Probe]
-) -> tuple[dict[Probe, bool], dict[Probe, dict[str, object]]]:
-    """What must come of each probe, and the rows of `policy verdict`; the scenario's lines are compared with these."""
+) -> tuple[dict[Probe, bool], Rows]:
+    """What must come of each probe, by the scenario's lines and by `policy verdict`, once the agents have read all."""
     objects = await theatre.stage.objects(kube)
+    await theatre.stage.read_by_agents(kube, objects)
+    return judge(theatre, objects, lines, base)
+
+
+def judge(
+    theatre: Theatre, objects: list[dict[str, Any]], lines: str, base: list[Probe]
+) -> tuple[dict[Probe, bool], Rows]:
+    """The same of objects; the rows of `policy verdict` too. The two must agree."""
     queries, wanted = theatre.stage.atlas.lines(lines)
     rows = verdicts(objects, [*queries, *map(query_of, base)])
     assert {name: rows[name]["verdict"] for name in wanted} == wanted
-    await theatre.stage.read_by_agents(kube, objects)
     expected = {probe: rows[str(probe)]["verdict"] == "allowed" for probe in base}
     for query in queries:
         probe = probe_of(query, theatre.names)
@@ -162,9 +172,6 @@ async def relabel(theatre: Theatre, kube: HttpKube, before: State, after: State)
     return len(changed)
 
 
-Rows = Mapping[Probe, Mapping[str, dict[str, str]]]
-
-
 def never_passes(before: Rows, after: Rows) -> set[Probe]:
     """Denied by the same side before and after: whichever node is told first, that side denies all the time."""
     return {
@@ -182,16 +189,16 @@ async def streamed(
     streams = Streams(theatre.prober, pairs)
     streams.begin()
     try:
-        change = asyncio.create_task(one_write(theatre, kube, steps, list(rows)))
-        deadline = time.monotonic() + HOLDS_S
+        change = asyncio.create_task(one_write(theatre, kube, steps))
         while not change.done():
             await asyncio.to_thread(streams.sweep)
-        expected, rows_after = change.result()
+        for _ in range(SWEEPS_AFTER):
+            await asyncio.to_thread(streams.sweep)
+        expected, rows_after = judge(theatre, change.result(), "", list(rows))
         passes = {probe for probe in streams.pairs if expected[probe]}
+        deadline = time.monotonic() + HOLDS_S
         while await asyncio.to_thread(streams.sweep) != passes and time.monotonic() < deadline:
             continue
-        for _ in range(3):
-            await asyncio.to_thread(streams.sweep)
         keeps = {probe for probe in passes if rows[probe]["verdict"] == "allowed"}
         counts = streams.end(keeps)
     finally:
@@ -202,12 +209,13 @@ async def streamed(
     return rows_after
 
 
-async def one_write(
-    theatre: Theatre, kube: HttpKube, steps: tuple[State, State], base: list[Probe]
-) -> tuple[dict[Probe, bool], Rows]:
+async def one_write(theatre: Theatre, kube: HttpKube, steps: tuple[State, State]) -> list[dict[str, Any]]:
+    """Take the step; returns when both agents have read it, with what the API server holds then."""
     writes = await theatre.stage.apply(kube, steps[1].policies) + await relabel(theatre, kube, *steps)
     assert writes == 1
-    return await expectation(theatre, kube, "", base)
+    objects = await theatre.stage.objects(kube)
+    await theatre.stage.read_by_agents(kube, objects)
+    return objects
 
 
 @pytest.mark.parametrize("name", EDITS)
