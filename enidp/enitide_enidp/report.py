@@ -75,6 +75,7 @@ class Reporter:
         self._rng = rng
         self._endpoints_now = endpoints_now
         self._backoff = Backoff(base_s=0.25, cap_s=15.0)
+        self._conflict_backoff = Backoff(base_s=0.05, cap_s=1.0)  # the server answers: only somebody was quicker
         self._written: ENINodeSpec | None = None
         self._written_at = 0.0
         self._version = ""
@@ -130,7 +131,7 @@ class Reporter:
     async def run(self) -> None:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
-        failures = 0
+        failures = conflicts = 0
         jitter = self._jitter()
         while True:
             self._wake.clear()
@@ -144,14 +145,19 @@ class Reporter:
                 continue
             await asyncio.sleep(_GATHER_S)
             try:
-                await self._write(decision.why)
+                written = await self._write(decision.why)
             except EnitideError as error:
                 failures += 1
                 self._waits.put_error(_SUBJECT, error)
                 await asyncio.sleep(self._backoff.delay_s(failures, self._rng))
+                continue
+            failures = 0
+            self._waits.clear(_SUBJECT)
+            if written:
+                conflicts, jitter = 0, self._jitter()
             else:
-                failures, jitter = 0, self._jitter()
-                self._waits.clear(_SUBJECT)
+                conflicts += 1
+                await asyncio.sleep(self._conflict_backoff.delay_s(conflicts, self._rng))
 
     def _changes_at(self) -> float | None:
         """When there will be something to say although nobody wakes us: demand also falls by time alone."""
@@ -173,24 +179,33 @@ class Reporter:
     def _jitter(self) -> float:
         return self._rng.uniform(1 - _JITTER, 1 + _JITTER)
 
-    async def _write(self, why: str) -> None:
+    async def _write(self, why: str) -> bool:
+        """Whether it was accepted; if not, what the server has now is known."""
         wanted = self.wanted()
         self._is_writing = True
         try:
             reply = await (self._create(wanted) if self._written is None else self._patch(wanted))
         except (KubeConflict, KubeExists):
             self._is_writing = False
-            self.observe(decode(await self._kube.get(ENINODE, self._node)))
-            return
+            await self._look()
+            return False
         except KubeNotFound:
             self.observe(None)
-            return
+            return False
         finally:
             self._is_writing = False
         self.writes += 1
         self._written, self._written_at = wanted, asyncio.get_running_loop().time()
         _log.debug("reported", why=why, demand=msgspec.to_builtins(wanted.demand))
         self._take_reply(reply)
+        return True
+
+    async def _look(self) -> None:
+        """Take in the ENINode as it is, or that there is none."""
+        try:
+            self.observe(decode(await self._kube.get(ENINODE, self._node)))
+        except KubeNotFound:
+            self.observe(None)
 
     async def _create(self, wanted: ENINodeSpec) -> ENINode:
         kind = {"apiVersion": ENINODE.api_version, "kind": ENINODE.kind}  # defaults, so the struct leaves them out
