@@ -127,6 +127,9 @@ _FORMULA = (
     "hand out, so they count as needed. `waiting`: pods whose ADD waits for an address. `bound`: pods bound to the",
     "node that are not on the host's network. A maximum, never a sum: no pod counts twice.",
     "",
+    "`maxAllocate` bounds what EC2 has on the node: what the node has given up counts until EC2 has it back, and a",
+    "node that waits only for that says `Filling`.",
+    "",
     "The numbers below are computed by the code. *There* is what the rules of Cilium's ENI mode give for the state.",
 )
 _TAKING = (

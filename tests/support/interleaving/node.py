@@ -33,7 +33,7 @@ from enitide_lab.apistore.port import StoreKube
 from support.interleaving.kernel import FragileJournal, Handle, Kernel
 
 ADD_WAIT_S = 3.0
-BACKOFF_S = 4.0
+BACKOFF_S, BACKOFF_MOST_S = 4.0, 32.0  # as a kubelet: ever longer while its pod finds no address
 LOOK_S = 0.25  # how soon the agent sees a device
 
 
@@ -196,12 +196,14 @@ class Kubelet:
         ended = self._ended[name]
         raw = self._create(name)
         ref = PodRef("default", name, decode_pod(raw).metadata.uid)
+        pause_s = BACKOFF_S
         while not ended.is_set():
             call = Call("ADD", NetworkConfig(), f"c{self._node}{next(self._containers)}", "eth0", "/ns", ref)
             if await self._add(call, ended):
                 await ended.wait()
             await self._delete(call)
-            await _first(ended, BACKOFF_S)
+            await _first(ended, pause_s)
+            pause_s = min(2 * pause_s, BACKOFF_MOST_S)
         self._remove(name, {"gracePeriodSeconds": 0})
 
     def _create(self, name: str) -> bytes:

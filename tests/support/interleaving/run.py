@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import nullcontext
 from typing import Any
 
@@ -43,6 +44,8 @@ def batch(count: int, *, seed: int) -> dict[str, Any]:
     """How many of `count` ended whole (the first that does not ends the batch), and what was wrong with that one."""
     before = Interleaving.finished
     broken = ""
+    gc.collect()
+    gc.freeze()  # what is imported is no garbage: a quarter of the time would go into looking at it
     try:
         interleave(count, from_seed=seed)
     except AssertionError as error:
