@@ -21,19 +21,18 @@ ADMIN = Policy(ObjectRef("P", "", "p"), Tier.ADMIN, selector([]), (BY_NODES, WEA
 LAST = Node("n1", (), (ip_address("10.0.1.2"),))
 
 
-def engine(*nodes):
+def engine(*events):
     made = Engine()
     made.identity(300, POD)
     made.endpoint("a", 300)
-    made.policy(ADMIN.ref, (ADMIN,))
-    for node in nodes:
-        made.node(node.name, node)
+    for event in events:
+        made.node(event.name, event) if isinstance(event, Node) else made.policy(event.ref, (event,))
         made.commit()
     return made
 
 
 def test_a_rule_with_numbers_and_names_has_one_number_whichever_half_changed_last():
     first = replace(LAST, addresses=(ip_address("10.0.1.1"),))
-    changed, fresh = engine(first, LAST), engine(LAST)
+    changed, fresh = engine(first, ADMIN, LAST), engine(LAST, ADMIN)
     values = [sorted(one.rule_set_of("a").entries.values()) for one in (changed, fresh)]
     assert values[0] == values[1]
