@@ -9,6 +9,7 @@ from support.virtual_loop import run_virtual
 
 from enitide_kube.port import EVENT, NAMESPACE, NETWORKPOLICY, POD, SECURITYIDENTITY
 from enitide_lab.apistore.faults import Fault
+from enitide_operator.identities import ledger
 from enitide_operator.identities.decide import QUARANTINE_S, UNUSED_S
 from enitide_operator.identities.numbers import Numbers
 from enitide_policy.labels import IdentityLabels
@@ -146,6 +147,34 @@ def test_a_restarted_operator_writes_nothing():
         await asyncio.sleep(120)
         assert world.writes("second") == 0
         assert world.view() == before
+        second.stop()
+
+    run_virtual(main())
+
+
+def test_an_operator_that_starts_writes_nothing_before_it_has_looked_at_every_pod(monkeypatch):
+    """With an API server that answers at once and keys that it takes long to follow."""
+    monkeypatch.setattr(ledger, "SLICE", 1)
+
+    async def main():
+        world = World()
+        await world.install()
+        await world.namespace("d")
+        await world.policy("p", "app")
+        await world.node("n", own="10.0.0.1", prefixes=("10.0.1.0/24",))
+        labels = [{"app": f"a{i % 3}", "unique": str(i)} for i in range(200)]
+        uids = [await world.pod(f"p{i}", "n", labels=each) for i, each in enumerate(labels)]
+        await world.claim("n", {uid: (f"10.0.1.{i}",) for i, uid in enumerate(uids)})
+        first = Operator(world, "first")
+        await first.lead()
+        await until(lambda: len(world.view()) == 201 and world.keys() is not None)
+        first.stop()
+        slow = Fault(kind="NetworkPolicy", verbs=frozenset({"list"}), delay_s=3.0, times=None, client="second")
+        world.store.faults.add(slow)
+        second = Operator(world, "second", latency_s=0.0)
+        await second.lead()
+        await asyncio.sleep(30)
+        assert world.writes("second") == 0
         second.stop()
 
     run_virtual(main())

@@ -226,3 +226,27 @@ def test_at_every_instant_agents_know_no_address_wrongly_and_at_rest_they_know_a
         address: (identity, "" if owner.startswith("node/") else owner) for owner, (address, identity) in truth.items()
     }
     assert +server.used == Counter(identity for _, identity in truth.values())
+
+
+def test_a_removal_stays_while_a_write_that_it_may_have_to_overtake_is_under_way():
+    """Its answer is late: the records of that write come to stand after the removals, and must not hold then."""
+    server = Server()
+    layout = server.layout
+    for i in range(BATCH_SIZE):
+        layout.put(f"u{i}", Wanted((f"10.0.0.{i}",), 300, "n"))
+    late = layout.append_write()
+    for i in range(BATCH_SIZE):
+        layout.put(f"u{i}", None)
+    removals = layout.append_write()
+    server.take(removals)
+    layout.accepted(removals)
+    for i in range(BATCH_SIZE):
+        layout.put(f"v{i}", Wanted((f"10.0.1.{i}",), 301, "n"))
+    after = layout.append_write()
+    server.take(after)
+    layout.accepted(after)
+    server.take(late)
+    assert not any(address.startswith("10.0.0.") for address in server.agents_view())
+    layout.accepted(late)
+    server.settle()
+    assert not any(address.startswith("10.0.0.") for address in server.agents_view())
