@@ -214,3 +214,21 @@ def test_every_value_stands_in_the_schema_so_that_none_is_refused_by_its_own_def
 
     schema = json.loads((CHART / "values.schema.json").read_text())
     keys(yaml.safe_load((CHART / "values.yaml").read_text()), schema)
+
+
+@pytest.mark.parametrize("program", ["operator", "agent"])
+def test_what_both_programs_must_have_alike_is_written_at_either(program):
+    more = ("--set", f"settings.{program}.policy=audit", "--set", f"settings.{program}.identity_labels={{app,tier}}")
+    config = yaml.safe_load(find(rendered("minimal", *more), "ConfigMap", "enitide")["data"]["config.yaml"])
+    for each in ("operator", "agent"):
+        assert config[each]["policy"] == "audit"
+        assert config[each]["identity_labels"] == ["app", "tier"]
+
+
+def test_operator_and_agents_cannot_differ_in_policy():
+    done = helm(
+        "template", "enitide", str(CHART), "--kube-version", "1.34.2", "--values", str(HERE / "values-minimal.yaml"),
+        "--set-string", "settings.operator.policy=off", "--set", "settings.agent.policy=enforce",
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert 'settings.operator.policy is "off" and settings.agent.policy is "enforce"' in done.stderr

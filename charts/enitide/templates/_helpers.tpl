@@ -57,3 +57,20 @@ httpGet:
   resources: [customresourcedefinitions]
   verbs: [list, watch]
 {{- end }}
+
+{{/* The configuration file. What operator and agents must have alike is written once, at either, and holds for both. */}}
+{{- define "enitide.settings" -}}
+{{- $settings := deepCopy .Values.settings -}}
+{{- range $key := list "policy" "identity_labels" -}}
+{{- $ours := index $settings.operator $key -}}
+{{- $theirs := index $settings.agent $key -}}
+{{- if and (kindIs "invalid" $ours) (not (kindIs "invalid" $theirs)) -}}
+{{- $_ := set $settings.operator $key $theirs -}}
+{{- else if and (kindIs "invalid" $theirs) (not (kindIs "invalid" $ours)) -}}
+{{- $_ := set $settings.agent $key $ours -}}
+{{- else if ne (toJson $ours) (toJson $theirs) -}}
+{{- fail (printf "settings.operator.%s is %s and settings.agent.%s is %s: write it once, or the same twice" $key (toJson $ours) $key (toJson $theirs)) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end }}

@@ -137,4 +137,5 @@ class OwnPods:
             return "the API server has not told this node of the pod yet"
         if facts.namespace not in self.namespaces:
             return f"the API server has not told this node of the namespace {facts.namespace} yet"
-        return f"the operator has not made the SecurityIdentity {self._name(uid)} of its labels yet"
+        missing = f"the operator has not made the SecurityIdentity {self._name(uid)} of its labels yet"
+        return f"{missing}; it makes none where its setting policy is off: operator and agents need the same"
