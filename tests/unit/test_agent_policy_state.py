@@ -1,5 +1,6 @@
 """What the kernel is told of policy, and in which order: rules before addresses, additions before removals, no gap."""
 
+import tracemalloc
 from ipaddress import ip_address
 
 import msgspec
@@ -267,3 +268,17 @@ def test_after_a_restart_a_range_keeps_its_number_in_whatever_order_policies_com
     after = second.kernel.cidrs
     assert {network: after[network] for network in before} == before
     assert len(set(after.values())) == 3
+
+
+def test_a_first_sync_of_many_addresses_builds_no_table_of_them():
+    """Beside what it keeps, it needs the addresses of one piece at a time: under 20 bytes for each of the others."""
+    node = Node()
+    for number in range(40):
+        node.batch(f"b{number}", *((f"10.{number}.{i // 250}.{i % 250 + 1}", 302, "x", "far") for i in range(1000)))
+    everyone = node.state._all_addresses()
+    tracemalloc.start()
+    found = sum(1 for _ in everyone.items())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == 40_000
+    assert peak < 20 * found

@@ -6,7 +6,8 @@ connections that were given before are asked again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from enitide_api.errors import DatapathFailed
 from enitide_enidp.datapath import codec, syscalls
@@ -15,6 +16,7 @@ from enitide_policy.mapstate import Network
 from enitide_policy.numbers import Reserved
 
 MAX_IDENTITIES, MAX_CIDRS = 524_288, 131_072
+PIECE = 4096  # records that are read or written at once
 
 
 class Epochs:
@@ -77,13 +79,32 @@ class Addresses:
         return count
 
     def sync(self, wanted: Mapping[codec.Address, int]) -> int:
-        """Make the exact tier these records, by difference, additions first; returns how many changed."""
-        present = self.all()
-        changed = {address: number for address, number in wanted.items() if present.get(address) != number}
-        self.put(changed)
-        gone = [address for address in present if address not in wanted]
-        self.delete(gone)
-        return len(changed) + len(gone)
+        """Make the exact tier these records, by difference, additions first; returns how many changed.
+
+        Both sides are walked in pieces: of what is in order already only the keys are kept.
+        """
+        gone: list[codec.Address] = []
+        right: set[bytes] = set()
+        for key, value in self._scan():
+            number = wanted.get(codec.decode_address(key))
+            if number is None:
+                gone.append(codec.decode_address(key))
+            elif codec.U32.pack(number) == value:
+                right.add(key)
+        wrong = ((address, n) for address, n in wanted.items() if codec.encode_address(address) not in right)
+        count = 0
+        while piece := dict(islice(wrong, PIECE)):
+            self.put(piece)
+            count += len(piece)
+        return count + self.delete(gone)
+
+    def _scan(self) -> Iterator[tuple[bytes, bytes]]:
+        token: bytes | None = None
+        while True:
+            found, token = syscalls.scan(self._identities, codec.ADDRESS.codec.size, 4, PIECE, token)
+            yield from found
+            if token is None:
+                return
 
     def get(self, address: codec.Address) -> int | None:
         """The exact record of an address."""

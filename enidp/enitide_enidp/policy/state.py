@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from typing import Any, Protocol
 
 from enitide_enidp.datapath.types import EndpointPolicy
+from enitide_enidp.policy.everyone import Everyone
 from enitide_enidp.policy.keys import KeyHold
 from enitide_enidp.policy.own import Identities, OwnPods
 from enitide_enidp.policy.remote import Address, Remote, address_of, key_of
@@ -267,12 +268,9 @@ class PolicyState:
         told = ((local, self.remote.identity_of_pod(local.uid)) for local in self.locals.values() if local.uid)
         return all(number in (0, local.identity) for local, number in told)
 
-    def _all_addresses(self) -> dict[Address, int]:
-        found: dict[Address, int] = {}
+    def _all_addresses(self) -> Everyone:
         for key, number in self.remote.everything():
-            if self._is_known(number):
-                found[address_of(key)] = number
-            else:
+            if not self._is_known(number):
                 self._waiting.setdefault(number, set()).add(key)
         self._overlay = {
             key_of(address): local.identity
@@ -280,7 +278,7 @@ class PolicyState:
             if local.identity
             for address in local.addresses
         }
-        return found | {address_of(key): number for key, number in self._overlay.items()}
+        return Everyone(self.remote, self._overlay, self._is_known)
 
     def _is_known(self, number: int) -> bool:
         return number < FIRST_NUMBER or number in self.identities.labels or number in self._leaving
