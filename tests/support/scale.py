@@ -77,7 +77,7 @@ def up(nodes: int, least: int) -> dict[str, Any]:
 
 def churn(nodes: int, seconds: int, changes_per_s: float = 100.0) -> dict[str, Any]:
     """Pods that come and go on random nodes."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"base_mib": rss_mib()}
 
     def events(sim: Simulation) -> Iterator[Event]:
         churn = Churn(sim, changes_per_s)
