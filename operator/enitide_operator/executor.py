@@ -203,6 +203,9 @@ def _is_about_names(action: Action, error: EC2Error) -> bool:
     return bool(getattr(action, "names", ())) and isinstance(error, EC2InUse | EC2Refused)
 
 
+SUBNET_GONE = "InvalidSubnetID.NotFound"
+
+
 def note_refusal(ctx: Context, state: NodeState, action: Action, error: EC2Error) -> None:
     """What a refusal says about the world beyond its own action."""
     subnet_id = getattr(action, "subnet_id", "")
@@ -215,8 +218,8 @@ def note_refusal(ctx: Context, state: NodeState, action: Action, error: EC2Error
         ctx.maps.refused(subnet_id)
         return
     if isinstance(action, CreateInterface) and (type(error) is EC2NotFound or isinstance(error, EC2GroupsMissing)):
-        # the subnet or a group is gone: the VPC is read anew, until then the subnet has no room
-        if type(error) is EC2NotFound:
+        # something that we asked for is gone: the VPC is read anew; if it is the subnet, that has no room until then
+        if error.code == SUBNET_GONE:
             ctx.book.refused(subnet_id, ctx.now(), prefixes=False)
         ctx.discovery.starving(state.resource.spec.instance.vpc_id, whole=True)
     if isinstance(error, EC2LimitExceeded):
