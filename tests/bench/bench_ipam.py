@@ -79,9 +79,9 @@ def bench_churn_5000() -> list[Row]:
 
 def _memory(got: dict[str, Any], whole: str) -> str:
     return (
-        f"VmRSS of the process with everything imported ({got['base_mib']:.0f} MiB) and, on top, the sizes of all objects "
-        f"that can be reached from the operator at the end of that hour ({got['operator_mib']:.0f} MiB); {whole} take "
-        f"{got['process_rss_mib']:.0f} MiB"
+        f"VmRSS of the process with everything imported ({got['base_mib']:.0f} MiB) and, on top, the sizes of all "
+        f"objects that can be reached from the operator at the end of that hour ({got['operator_mib']:.0f} MiB); "
+        f"{whole} take {got['process_rss_mib']:.0f} MiB"
     )
 
 
