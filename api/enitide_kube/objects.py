@@ -6,6 +6,8 @@ A pod kept whole costs 16 KB of memory, one of these about 1 KB: with 100,000 po
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from sys import intern
 from typing import Protocol
 
 import msgspec
@@ -53,6 +55,26 @@ class PodIP(Slim, frozen=True, kw_only=True):
     """One entry of `status.podIPs`."""
 
     ip: str = ""
+
+
+class ContainerPort(Slim, frozen=True, kw_only=True):
+    """One port that a container declares."""
+
+    name: str = ""
+    protocol: str = "TCP"
+    container_port: int = 0
+
+
+class Container(Slim, frozen=True, kw_only=True):
+    """The part of a container that policies can speak of."""
+
+    ports: tuple[ContainerPort, ...] | None = None
+
+
+def named_ports(containers: Iterable[Container]) -> tuple[tuple[str, str, int], ...]:
+    """Ports that have a name, as (name, protocol, number), sorted: operator and agent must read the same of a pod."""
+    ports = (port for each in containers for port in each.ports or () if port.name)
+    return tuple(sorted((intern(port.name), intern(port.protocol), port.container_port) for port in ports))
 
 
 class PodSpec(Slim, frozen=True, kw_only=True):

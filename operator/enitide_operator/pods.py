@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from enitide_kube.objects import TERMINAL_PHASES, PodSpec, Slim, wants_address
+from enitide_kube.objects import TERMINAL_PHASES, Container, PodSpec, Slim, named_ports, wants_address
 from enitide_policy.labels import PodFacts
 
 
@@ -52,21 +52,11 @@ class SlimPod(Slim, frozen=True, kw_only=True):
         return not self.spec.host_network and self.status.phase not in TERMINAL_PHASES
 
 
-class _Port(Slim, frozen=True, kw_only=True):
-    name: str = ""
-    protocol: str = "TCP"
-    container_port: int = 0
-
-
-class _Container(Slim, frozen=True, kw_only=True):
-    ports: tuple[_Port, ...] | None = None
-
-
 class _WireSpec(Slim, frozen=True, kw_only=True):
     node_name: str = ""
     host_network: bool = False
     service_account_name: str = "default"
-    containers: tuple[_Container, ...] = ()
+    containers: tuple[Container, ...] = ()
 
 
 class _WireMeta(PodMeta, frozen=True, kw_only=True):
@@ -91,7 +81,7 @@ def decode_slim(raw: bytes) -> SlimPod:
         namespace=intern(meta.namespace),
         service_account=intern(spec.service_account_name),
         labels=tuple(sorted((intern(key), intern(value)) for key, value in (meta.labels or {}).items())),
-        ports=_named_ports(spec.containers),
+        ports=named_ports(spec.containers),
     )
     return SlimPod(
         metadata=PodMeta(
@@ -101,13 +91,6 @@ def decode_slim(raw: bytes) -> SlimPod:
         status=wire.status,
         facts=_KNOWN.setdefault(facts, facts),
     )
-
-
-def _named_ports(containers: tuple[_Container, ...]) -> tuple[tuple[str, str, int], ...]:
-    if not any(each.ports for each in containers):
-        return ()
-    ports = (port for each in containers for port in each.ports or ())
-    return tuple(sorted((intern(port.name), intern(port.protocol), port.container_port) for port in ports if port.name))
 
 
 class BoundPods:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from enitide_api.errors import DatapathFailed
@@ -12,6 +15,17 @@ from enitide_api.errors import DatapathFailed
 SYSTEM_BPFFS = Path("/sys/fs/bpf")
 _BPFFS_MAGIC = 0xCAFE4A11
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Who holds a folder takes turns with others; the kernel frees the lock of a dead one."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def is_bpffs(path: Path) -> bool:

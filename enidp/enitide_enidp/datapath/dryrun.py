@@ -7,7 +7,6 @@ of the connection it finds and the redirect scratch of one CPU, which the next p
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import struct
@@ -19,6 +18,7 @@ from pathlib import Path
 from enitide_api.errors import DatapathFailed
 from enitide_enidp.datapath import codec, syscalls, testrun
 from enitide_enidp.datapath import policycodec as pc
+from enitide_enidp.datapath.bpffs import locked
 from enitide_enidp.datapath.connections import Connection, Outcome, decode, expires_of
 from enitide_enidp.datapath.types import Hook, Onward
 from enitide_policy.mapstate import Direction, RuleKey, unpack_key
@@ -84,12 +84,8 @@ def _alone(schema_dir: Path) -> Iterator[None]:
     """One dry run at a time: there is one place for its answer."""
     folder = schema_dir / "dry"
     folder.mkdir(exist_ok=True)
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with locked(folder):
         yield
-    finally:
-        os.close(fd)
 
 
 def run(schema_dir: Path, hook: Hook, packet: bytes, *, ifindex: int, came_in_by: int = 0) -> Answer:

@@ -10,12 +10,10 @@ overwrites: until `active` is written nothing has happened.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,17 +90,6 @@ def require_kernel() -> None:
         raise KernelUnsupported(f"bpf(2) does not work: {error.strerror}") from error
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two loaders on one pin directory take turns; the kernel frees the lock of a dead one."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def load(pin_dir: Path, config: NodeConfig) -> Loaded:
     """Adopt or load; see the module. `DatapathFailed` carries the verifier's log."""
     require_kernel()
@@ -111,7 +98,7 @@ def load(pin_dir: Path, config: NodeConfig) -> Loaded:
     for name in ("maps", "entries", "links"):
         (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     built = objects.folder()
-    with _locked(root):
+    with bpffs.locked(root):
         try:
             return _load(root, built, config)
         except OSError as error:

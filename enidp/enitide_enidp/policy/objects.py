@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from enitide_kube.objects import Meta, Pod, Slim, decode_pod
+from enitide_kube.objects import Container, Meta, Pod, Slim, decode_pod, named_ports
 from enitide_kube.port import Kind
 from enitide_policy.labels import PodFacts, Relevance
 from enitide_policy.manifests import read
@@ -103,19 +103,9 @@ def fact_decoder(kind: Kind) -> Any:
     return decode
 
 
-class _Port(Slim, frozen=True, kw_only=True):
-    name: str = ""
-    protocol: str = "TCP"
-    container_port: int = 0
-
-
-class _Container(Slim, frozen=True, kw_only=True):
-    ports: tuple[_Port, ...] | None = None
-
-
 class _Spec(Slim, frozen=True, kw_only=True):
     service_account_name: str = "default"
-    containers: tuple[_Container, ...] = ()
+    containers: tuple[Container, ...] = ()
 
 
 class _PodFacts(Slim, frozen=True, kw_only=True):
@@ -141,10 +131,9 @@ def decode_fact_pod(raw: bytes) -> FactPod:
 def pod_facts(raw: bytes) -> PodFacts:
     """What of a pod can become part of its identity; the operator reads the same."""
     pod = _POD.decode(raw)
-    ports = (port for each in pod.spec.containers for port in each.ports or () if port.name)
     return PodFacts(
         namespace=pod.metadata.namespace,
         service_account=pod.spec.service_account_name,
         labels=tuple(sorted((pod.metadata.labels or {}).items())),
-        ports=tuple(sorted((port.name, port.protocol, port.container_port) for port in ports)),
+        ports=named_ports(pod.spec.containers),
     )
