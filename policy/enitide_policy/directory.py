@@ -53,6 +53,8 @@ class Directory:
     def named(self, text: str, where: str) -> Target:
         """Who is meant. `UsageError`, which begins with `where`, if there is no such pod, node or Service."""
         address = _address(text)
+        if address is not None and "%" in text:
+            raise UsageError(f"{where}: {text!r} has a zone: write the address without it")
         if address is not None:
             return self._by_address(text, address)
         parts = text.split("/")

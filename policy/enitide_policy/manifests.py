@@ -9,26 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Any
+from ipaddress import IPv6Address, ip_address
+from typing import Any, TypeGuard
 
 from enitide_api.reasons import Reason
 from enitide_policy.labels import Pairs, PodFacts
 from enitide_policy.languages.reading import Closed, Place
 from enitide_policy.model import PROTOCOLS, Policy
-from enitide_policy.parse import NAMESPACED, VERSIONS, clashes, is_policy, parse
+from enitide_policy.objectkinds import flattened, is_fact, ref_of, stranger, unknown_version
+from enitide_policy.parse import clashes, is_policy, parse
 from enitide_policy.problems import ObjectRef, Problem
 from enitide_policy.world import Address, Backend, Node, Pod, Service, World
 
-_POLICY_GROUPS = (
-    "cilium.io",
-    "policy.networking.k8s.io",
-    "crd.projectcalico.org",
-    "projectcalico.org",
-    "crd.antrea.io",
-)
-_CLUSTER_WIDE = frozenset({"Namespace", "Node", *VERSIONS}) - NAMESPACED
-_NAMESPACED = frozenset({"Pod", "Service", "EndpointSlice"})
 _PORT_KINDS = tuple(PROTOCOLS)
 
 
@@ -45,8 +37,8 @@ def read(objects: Iterable[Mapping[str, Any]]) -> Manifests:
     """All objects in order; a later one of the same kind and name replaces an earlier one, as applying them would."""
     found: list[Problem] = []
     latest: dict[tuple[str, str, str], Mapping[str, Any]] = {}
-    for obj in _flattened(objects):
-        ref = _ref(obj)
+    for obj in flattened(objects, found):
+        ref = ref_of(obj)
         key = (ref.kind, ref.namespace, ref.name)
         if key in latest:
             found.append(Problem(ref, "metadata.name", Reason.OBJECT_INVALID, "written twice: the last one counts"))
@@ -59,12 +51,14 @@ def read(objects: Iterable[Mapping[str, Any]]) -> Manifests:
             parsed = parse(obj)
             policies += parsed.policies
             found += parsed.problems
-        elif kind in _READERS:
+        elif is_fact(obj):
+            found += unknown_version(obj)
             with suppress(Closed):
-                rows.setdefault(kind, []).append(_READERS[kind](Place(_ref(obj), found=found), obj))
+                rows.setdefault(kind, []).append(_READERS[kind](Place(ref_of(obj), found=found), obj))
         else:
-            found += _stranger(obj)
-    return Manifests(_world(rows), tuple(policies), tuple(found + clashes(policies)))
+            found += stranger(obj)
+    world = _world(rows)
+    return Manifests(world, tuple(policies), tuple(found + clashes(policies) + _shared_addresses(world)))
 
 
 def _world(rows: Mapping[str, list[Any]]) -> World:
@@ -77,35 +71,24 @@ def _world(rows: Mapping[str, list[Any]]) -> World:
     )
 
 
-def _flattened(objects: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    for obj in objects:
-        kind = str(obj.get("kind", ""))
-        if isinstance(obj.get("items"), list) and kind.endswith("List"):
-            each = {"apiVersion": obj.get("apiVersion"), "kind": kind.removesuffix("List")} if kind != "List" else {}
-            yield from _flattened({**each, **item} for item in obj["items"] if isinstance(item, dict))
-        else:
-            yield obj
+def _shared_addresses(world: World) -> list[Problem]:
+    """An address that two live pods have, or a pod and a node: which of them answers is not said."""
+    holders: dict[Address, list[ObjectRef]] = {}
+    for pod in world.pods.values():
+        if not pod.gone and not pod.host_network:
+            for address in dict.fromkeys(pod.addresses):
+                holders.setdefault(address, []).append(ObjectRef("Pod", *pod.key))
+    for node in world.nodes.values():
+        for address in dict.fromkeys(node.addresses):
+            holders.setdefault(address, []).append(ObjectRef("Node", "", node.name))
+    return [_shared(ref, address, refs) for address, refs in holders.items() if len(refs) > 1 for ref in refs]
 
 
-def _ref(obj: Mapping[str, Any]) -> ObjectRef:
-    kind = str(obj.get("kind", ""))
-    metadata = obj.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    usual = "default" if kind in NAMESPACED or kind in _NAMESPACED else ""
-    namespace = "" if kind in _CLUSTER_WIDE else str(metadata.get("namespace") or usual)
-    return ObjectRef(kind, namespace, str(metadata.get("name") or ""))
-
-
-def _stranger(obj: Mapping[str, Any]) -> list[Problem]:
-    """A policy of a kind that is not read must not go unnoticed; a Deployment may."""
-    group = str(obj.get("apiVersion", "")).partition("/")[0]
-    kind = str(obj.get("kind", ""))
-    if not kind:
-        return [Problem(_ref(obj), "kind", Reason.OBJECT_INVALID, "write a kind and an apiVersion")]
-    if group not in _POLICY_GROUPS and not kind.endswith("NetworkPolicy"):
-        return []
-    message = f"{kind} of {obj.get('apiVersion')} is not read: it has no effect; write one of {', '.join(VERSIONS)}"
-    return [Problem(_ref(obj), "kind", Reason.POLICY_UNSUPPORTED, message)]
+def _shared(ref: ObjectRef, address: Address, refs: list[ObjectRef]) -> Problem:
+    others = ", ".join(str(other) for other in refs if other != ref)
+    field = "status.podIPs" if ref.kind == "Pod" else "status.addresses"
+    message = f"{address} is also an address of {others}: queries by this address mean {refs[0]}; correct one of them"
+    return Problem(ref, field, Reason.OBJECT_INVALID, message)
 
 
 def _invalid(place: Place, message: str) -> None:
@@ -117,6 +100,8 @@ def _metadata(place: Place, obj: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         _invalid(place.at("metadata").at("name"), "write a name")
         raise Closed
+    if not isinstance(metadata.get("namespace"), str | None):
+        _invalid(place.at("metadata").at("namespace"), f"{metadata['namespace']!r} is no text: put it in quotes")
     return metadata
 
 
@@ -132,11 +117,15 @@ def _pairs(place: Place, value: Any) -> Pairs:
 
 
 def _address(place: Place, value: Any) -> list[Address]:
+    """An address; IPv4 written in IPv6 (`::ffff:10.0.0.1`) is IPv4, as it is on the wire."""
     try:
-        return [ip_address(str(value))]
+        found = ip_address(value) if isinstance(value, str) else None
     except ValueError:
-        _invalid(place, f"{value!r} is no IP address")
+        found = None
+    if found is None:
+        _invalid(place, f"{value!r} is no IP address: write such as 10.0.0.1 or fd00::1, in quotes")
         return []
+    return [found.ipv4_mapped or found if isinstance(found, IPv6Address) else found]
 
 
 def _list(value: Any) -> list[dict[str, Any]]:
@@ -163,11 +152,16 @@ def _pod(place: Place, obj: Mapping[str, Any]) -> Pod:
         _pairs(place.at("metadata").at("labels"), metadata.get("labels")),
         tuple(sorted(set(_container_ports(place, spec)))),
     )
-    addresses = tuple(address for ip in listed if ip is not None for address in _address(at, ip))
+    addresses = tuple(address for ip in listed if ip not in (None, "") for address in _address(at, ip))
     gone = status.get("phase") in ("Succeeded", "Failed")
-    return Pod(
-        metadata["name"], facts, str(spec.get("nodeName") or ""), spec.get("hostNetwork") is True, addresses, gone
-    )
+    is_host = spec.get("hostNetwork")
+    if not isinstance(is_host, bool | None):
+        _invalid(place.at("spec").at("hostNetwork"), f"{is_host!r} was read as false: write true or false, no text")
+    return Pod(metadata["name"], facts, str(spec.get("nodeName") or ""), is_host is True, addresses, gone)
+
+
+def _is_port(number: Any) -> TypeGuard[int]:
+    return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 65535
 
 
 def _container_ports(place: Place, spec: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
@@ -176,7 +170,7 @@ def _container_ports(place: Place, spec: Mapping[str, Any]) -> Iterator[tuple[st
     for container in [*_list(spec.get("containers")), *sidecars]:
         for port in _list(container.get("ports")):
             name, number, protocol = port.get("name"), port.get("containerPort"), port.get("protocol") or "TCP"
-            if not isinstance(number, int) or not 1 <= number <= 65535 or protocol not in _PORT_KINDS:
+            if not _is_port(number) or protocol not in _PORT_KINDS:
                 _invalid(place.at("spec").at("containers"), f"{port} is no port: write containerPort 1-65535")
             elif isinstance(name, str) and name:
                 yield name, protocol, number
@@ -194,6 +188,7 @@ def _node(place: Place, obj: Mapping[str, Any]) -> Node:
 def _service(place: Place, obj: Mapping[str, Any]) -> Service:
     metadata, spec = _metadata(place, obj), _part(obj, "spec")
     listed = spec.get("clusterIPs") if isinstance(spec.get("clusterIPs"), list) else [spec.get("clusterIP")]
+    outside = str(spec.get("externalName") or "") if spec.get("type") == "ExternalName" else ""
     at = place.at("spec").at("clusterIPs")
     return Service(
         str(metadata.get("namespace") or "default"),
@@ -202,6 +197,7 @@ def _service(place: Place, obj: Mapping[str, Any]) -> Service:
         _pairs(place.at("spec").at("selector"), spec.get("selector")),
         tuple(_ports(place.at("spec").at("ports"), spec.get("ports"))),
         tuple(address for ip in listed or () if ip not in (None, "", "None") for address in _address(at, ip)),
+        outside,
     )
 
 
@@ -226,7 +222,7 @@ def _slice(place: Place, obj: Mapping[str, Any]) -> list[Backend]:
 def _ports(place: Place, value: Any) -> Iterator[tuple[str, str, int]]:
     for i, port in enumerate(_list(value)):
         number, protocol = port.get("port"), port.get("protocol") or "TCP"
-        if isinstance(number, int) and 1 <= number <= 65535 and protocol in _PORT_KINDS:
+        if _is_port(number) and protocol in _PORT_KINDS:
             yield str(port.get("name") or ""), protocol, number
         else:
             _invalid(place.at(i), f"{port} is no port: write port 1-65535 and protocol {', '.join(_PORT_KINDS)}")

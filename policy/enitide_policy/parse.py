@@ -55,9 +55,13 @@ def ref_of(obj: Mapping[str, Any]) -> ObjectRef:
 
 
 def is_policy(obj: Mapping[str, Any]) -> bool:
-    """Whether it is of a kind and group that are read. Kinds of the same name in other groups are other languages."""
-    group, slash, _ = str(obj.get("apiVersion", "")).partition("/")
-    return bool(slash) and group in _GROUPS.get(str(obj.get("kind", "")), ())
+    """Whether it is of a kind and group that are read. Kinds of the same name in other groups are other languages.
+
+    One that says no version at all is read: better closed than passed over.
+    """
+    group, slash, _ = str(obj.get("apiVersion") or "").partition("/")
+    known = _GROUPS.get(str(obj.get("kind", "")), frozenset[str]())
+    return group in known if slash else bool(known and not group)
 
 
 def parse(obj: Mapping[str, Any], cluster: str = "default") -> Parsed:

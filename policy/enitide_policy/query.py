@@ -6,7 +6,7 @@ be read is a `UsageError` that names the query and the field.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,28 +30,31 @@ class Query:
     family: int
 
 
-def read_queries(value: Any, directory: Directory) -> list[Query]:
-    """A list of queries as YAML has it. `UsageError` for the first that cannot be read."""
+def read_queries(value: Any, directory: Directory, places: Sequence[str] = ()) -> list[Query]:
+    """A list of queries as YAML has it. `UsageError` for the first that cannot be read, with its place if given."""
     if not isinstance(value, list):
         raise UsageError("the query file must be a list of {id, from, to, protocol, port}")
-    found = [_query(item, index, directory) for index, item in enumerate(value)]
+    found: list[Query] = []
     seen: set[str] = set()
-    for query in found:
+    for index, item in enumerate(value):
+        place = f"{places[index]}: " if index < len(places) else ""
+        query = _query(item, index, place, directory)
         if str(query.id) in seen:
-            raise UsageError(f"query id {query.id!r} is written twice: give each query an id of its own")
+            raise UsageError(f"{place}query id {query.id!r} is written twice: give each query an id of its own")
         seen.add(str(query.id))
+        found.append(query)
     return found
 
 
-def _query(item: Any, index: int, directory: Directory) -> Query:
+def _query(item: Any, index: int, place: str, directory: Directory) -> Query:
     if not isinstance(item, Mapping):
-        raise UsageError(f"query {index} must be a mapping of {', '.join(_FIELDS)}")
-    name = f"query {item.get('id', index)!r}"
+        raise UsageError(f"{place}query {index} must be a mapping of {', '.join(_FIELDS)}")
+    name = f"{place}query {item.get('id', index)!r}"
     unknown = [key for key in item if key not in _FIELDS]
     if unknown:
         raise UsageError(f"{name}: unknown field {unknown[0]!r}: write {', '.join(_FIELDS)}")
     if item.get("id") in (None, "") or not isinstance(item["id"], str | int | float):
-        raise UsageError(f"query {index}: id is missing: write any name")
+        raise UsageError(f"{place}query {index}: id is missing: write any name")
     protocol, family = _protocol(name, item)
     source, target = (directory.named(_text(name, item, key), f"{name}: {key}") for key in ("from", "to"))
     if source.service:
@@ -88,7 +91,7 @@ def _port(name: str, item: Mapping[str, Any], protocol: str) -> int:
     value = item.get(key)
     if value is None:
         raise UsageError(f"{name}: {key} is missing: write {key}, a number from {low} to {high}")
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UsageError(f"{name}: {key} {value!r}: write a number from {low} to {high}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,14 @@ from enitide_policy.query import read_queries
 from enitide_policy.verdict import Judge, answers, rule_row, word
 
 
-def verdict_report(objects: Iterable[Mapping[str, Any]], queries: Any) -> dict[str, Any]:
-    """`{"verdicts": [...], "problems": [...]}`. `UsageError` for queries that cannot be read."""
+def verdict_report(objects: Iterable[Mapping[str, Any]], queries: Any, places: Sequence[str] = ()) -> dict[str, Any]:
+    """`{"verdicts": [...], "problems": [...]}`. `UsageError` for queries that cannot be read.
+
+    `places`: file and line of each query, for that error.
+    """
     manifests = read(objects)
     directory = Directory(manifests.world)
-    asked = read_queries(queries, directory)
+    asked = read_queries(queries, directory, places)
     judge = EngineJudge(manifests.world, manifests.policies)
     rows, problems = answers(judge, asked, directory)
     return {"verdicts": rows, "problems": [problem.row() for problem in (*manifests.problems, *problems)]}

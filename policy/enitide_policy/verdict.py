@@ -13,7 +13,7 @@ from enitide_policy.mapstate import Action, Direction
 from enitide_policy.model import ICMP, ICMPV6, PROTOCOLS
 from enitide_policy.problems import ObjectRef, Problem
 from enitide_policy.query import FAMILIES, Query
-from enitide_policy.world import Backend
+from enitide_policy.world import Backend, Service
 
 _WORDS = {number: word for word, number in FAMILIES.items()}
 _STRENGTH = (Reason.ALLOWED_BY_RULE, Reason.SELF_TRAFFIC, Reason.OWN_NODE_TRAFFIC, Reason.ALLOWED_BY_DEFAULT)
@@ -34,6 +34,7 @@ class Verdict:
     egress: Decision
     ingress: Decision
     reason: Reason
+    families: tuple[tuple[str, Verdict], ...] = ()  # where they differ and the query names none: each of them
 
     @property
     def allowed(self) -> bool:
@@ -42,12 +43,13 @@ class Verdict:
 
     def body(self) -> dict[str, Any]:
         """The part of a row that speaks of the verdict."""
-        return {
+        row = {
             "verdict": word(self.allowed),
             "reason": str(self.reason),
             "egress": {"verdict": word(self.egress.allowed), "rule": rule_row(self.egress)},
             "ingress": {"verdict": word(self.ingress.allowed), "rule": rule_row(self.ingress)},
         }
+        return row | ({"families": {name: each.body() for name, each in self.families}} if self.families else {})
 
 
 def word(allowed: bool) -> str:
@@ -110,7 +112,9 @@ def _both_families(judge: Judge, query: Query) -> tuple[Verdict, list[Problem]]:
     if len({verdict.allowed for verdict in found.values()}) > 1:
         both = ", ".join(f"{_WORDS[family]} is {word(verdict.allowed)}" for family, verdict in found.items())
         denied = next(verdict for verdict in found.values() if not verdict.allowed)
-        return replace(denied, reason=Reason.FAMILY_MISMATCH), [_family(query, f"{both}: write family: IPv4 or IPv6")]
+        named = tuple((_WORDS[family], verdict) for family, verdict in found.items())
+        message = f"{both}: the query needs family: IPv4 or family: IPv6"
+        return replace(denied, reason=Reason.FAMILY_MISMATCH, families=named), [_family(query, message)]
     return first, []
 
 
@@ -150,13 +154,11 @@ def _service(judge: Judge, query: Query, directory: Directory) -> tuple[dict[str
 def _backends(query: Query, directory: Directory) -> tuple[list[tuple[Backend, int]], list[Problem]]:
     service = query.target.service
     assert service is not None
-    name = next(
-        (n for n, protocol, number in service.ports if (protocol, number) == (query.protocol, query.port)), None
-    )
-    if name is None:
-        listed = ", ".join(f"{number}/{protocol}" for _, protocol, number in service.ports) or "none"
-        message = f"Service {service.namespace}/{service.name} has no such port: its ports are {listed}"
-        return [], [Problem(ObjectRef("query", "", str(query.id)), "port", Reason.NO_ENDPOINTS, message)]
+    wanted = (query.protocol, query.port)
+    name = next((n for n, protocol, number in service.ports if (protocol, number) == wanted), None)
+    if name is None or service.alias:
+        field, message = _why_none(query, service)
+        return [], [Problem(ObjectRef("query", "", str(query.id)), field, Reason.NO_ENDPOINTS, message)]
     family = {query.family} if query.family else {4, 6}
     return [
         (backend, number)
@@ -167,6 +169,20 @@ def _backends(query: Query, directory: Directory) -> tuple[list[tuple[Backend, i
         for port, protocol, number in backend.ports
         if (port, protocol) == (name, query.protocol)
     ], []
+
+
+def _why_none(query: Query, service: Service) -> tuple[str, str]:
+    """Field and message of a query that asks a Service for what it has not."""
+    which = f"Service {service.namespace}/{service.name}"
+    if service.alias:
+        return (
+            "to",
+            f"{which} is a name of {service.alias}, without endpoints: write the address that is meant",
+        )
+    if query.protocol == "ICMP":
+        return "protocol", f"{which} has ports, and answers no ICMP: write one of its endpoints as to"
+    listed = ", ".join(f"{number}/{protocol}" for _, protocol, number in service.ports) or "none"
+    return "port", f"{which} has no such port: its ports are {listed}"
 
 
 def answers(judge: Judge, queries: Iterable[Query], directory: Directory) -> tuple[list[dict[str, Any]], list[Problem]]:

@@ -39,7 +39,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`ports`: (name, protocol, number) of its front. `addresses`: its cluster addresses."""
+    """`ports`: (name, protocol, number) of its front. `addresses`: its cluster addresses. `alias`: of ExternalName."""
 
     namespace: str
     name: str
@@ -47,6 +47,7 @@ class Service:
     selector: Pairs = ()
     ports: tuple[tuple[str, str, int], ...] = ()
     addresses: tuple[Address, ...] = ()
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ _Strict.yaml_implicit_resolvers = {
 
 def load_folder(folder: Path) -> list[dict[str, Any]]:
     """Every document of every manifest below the folder, in the order of file names."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in _ENDINGS and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
     if not paths:
         raise UsageError(f"{folder} holds no .yaml, .yml or .json file")
     found = []
@@ -53,17 +53,25 @@ def load_folder(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def load_queries(path: Path) -> Any:
-    """The one document of a query file; None if it is empty."""
+def load_queries(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """The one document of a query file, None if it is empty; and for each item of its list the file and line."""
     documents = [document for document in _documents(path) if document is not None]
     if len(documents) > 1:
         raise UsageError(f"{path} holds {len(documents)} documents: write one list")
-    return documents[0] if documents else None
+    if not documents:
+        return None, ()
+    nodes = yaml.compose_all(_read(path), Loader=_BASE)
+    lists = (node.value for node in nodes if isinstance(node, yaml.SequenceNode))
+    return documents[0], tuple(f"{path}:{item.start_mark.line + 1}" for item in next(lists, ()))
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def _documents(path: Path) -> list[Any]:
     try:
-        return list(yaml.load_all(path.read_bytes(), Loader=_Strict))
+        return list(yaml.load_all(_read(path), Loader=_Strict))
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     except (yaml.YAMLError, ValueError) as error:

@@ -66,7 +66,7 @@ def verdict(objects: Path, query: Path, form: str) -> None:
     from enitide_enidp.cli.manifests import load_folder, load_queries
     from enitide_policy.report import verdict_report, verdict_rows
 
-    report = verdict_report(load_folder(objects), load_queries(query))
+    report = verdict_report(load_folder(objects), *load_queries(query))
     columns = _columns("id", "verdict", "reason", "egress", "egressRule", "ingress", "ingressRule")
     emit(report, form, columns, verdict_rows(report))
     _say(report, form)

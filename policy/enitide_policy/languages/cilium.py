@@ -14,7 +14,7 @@ from enitide_policy.languages.ciliumkeys import pod_selector, reserved_peer
 from enitide_policy.languages.ciliumpeers import peers_of
 from enitide_policy.languages.ciliumports import l4_of
 from enitide_policy.languages.reading import Closed, Place
-from enitide_policy.languages.shared import blind, note_names_of_ranges, plain, policy_rules
+from enitide_policy.languages.shared import blind, note_nameless, plain, policy_rules
 from enitide_policy.mapstate import Action, Direction
 from enitide_policy.model import ANY_L4, AnyPeer, Policy, Rule, Tier
 from enitide_policy.selectors import NAMESPACE, Requirement, in_namespace, selector
@@ -126,7 +126,7 @@ def _rules(place: Place, value: Any, section: Section) -> list[Rule]:
         everyone = () if l4 is None else (AnyPeer(),)
         peers = peers_of(at, rule, given) if given else everyone
         done = Rule(section.side, section.action, index, peers, ANY_L4 if l4 is None else l4)
-        note_names_of_ranges(at.at("toPorts"), done)
+        note_nameless(at.at("toPorts"), done)
         if section.action is Action.DENY and len(at.found) > noted:
             raise Closed  # without its broken item the rule would deny less
         return done

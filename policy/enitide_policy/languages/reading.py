@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from typing import Any, NoReturn
 
 from enitide_api.reasons import Reason
@@ -17,6 +17,7 @@ from enitide_policy.mapstate import Network
 from enitide_policy.problems import ObjectRef, Problem
 from enitide_policy.selectors import Operator, Requirement
 
+_MAPPED_BITS = 96  # of ::ffff:0:0/96, where IPv4 is written in IPv6
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _PORT_NAME = re.compile(r"(?!.*--)(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -102,9 +103,13 @@ class Place:
         if not length.isdecimal() or not length.isascii():
             self.refuse(f"{value!r} is no CIDR: the prefix length must be a number, such as in 10.0.0.0/8")
         try:
-            return ip_network(f"{head}/{int(length)}", strict=False)
+            found = ip_network(f"{head}/{int(length)}", strict=False)
         except ValueError as error:
             self.refuse(f"{value!r} is no CIDR ({error}): write such as 10.0.0.0/8 or fd00::/8")
+        mapped = found.network_address.ipv4_mapped if isinstance(found, IPv6Network) else None
+        if mapped is not None and found.prefixlen >= _MAPPED_BITS:
+            self.refuse(f"{value!r} is IPv4 written in IPv6: write {mapped}/{found.prefixlen - _MAPPED_BITS}")
+        return found
 
     def requirements(self, value: Any, key_of: Callable[[Place, str], str]) -> list[Requirement]:
         """A label selector. `key_of` gives the flat key of a label and refuses what cannot be one."""

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from enitide_api.reasons import Reason
 from enitide_policy.languages.reading import Closed, Place
 from enitide_policy.mapstate import Action, Direction
-from enitide_policy.model import CidrPeer, Policy, Rule
-from enitide_policy.selectors import POD
+from enitide_policy.model import API_SERVER, CidrPeer, NodesPeer, PodsPeer, Policy, ReservedPeer, Rule
+from enitide_policy.selectors import POD, selector
 
 T = TypeVar("T")
+_ANY_POD = PodsPeer(selector([]))
 
 
 def pod_key(place: Place, label: str) -> str:
@@ -41,14 +42,21 @@ def each(place: Place, value: Any, one: Callable[[Place, Any], list[T]]) -> tupl
     return tuple(found)
 
 
-def note_names_of_ranges(place: Place, rule: Rule) -> Rule:
-    """The rule; noted if it asks a range for a named port: names are pods', so that pair of them matches nothing."""
+def note_nameless(place: Place, rule: Rule) -> Rule:
+    """The rule; noted if it asks what is no pod for a named port: names are pods', so that pair matches nothing."""
     names = sorted({one.name for one in rule.l4 if one.name})
-    if names and rule.direction is Direction.EGRESS and any(isinstance(one, CidrPeer) for one in rule.peers):
-        message = (
-            f"a range of addresses has no port named {names[0]}: write a number, or select the pods by their labels"
-        )
-        place.note(Reason.POLICY_UNSUPPORTED, message)
+    if not names or rule.direction is not Direction.EGRESS:
+        return rule
+    if any(isinstance(one, CidrPeer) for one in rule.peers):
+        whose = "a range of addresses has"
+    elif _ANY_POD not in rule.peers and any(
+        isinstance(one, NodesPeer | ReservedPeer) or one == API_SERVER for one in rule.peers
+    ):
+        whose = "nodes and what is outside the cluster have"
+    else:
+        return rule
+    message = f"{whose} no port named {names[0]}: write a number, or select the pods by their labels"
+    place.note(Reason.POLICY_UNSUPPORTED, message)
     return rule
 
 
