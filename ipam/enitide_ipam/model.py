@@ -96,7 +96,8 @@ class SubnetView:
 
     `blocks`: its /28 map with all that we have taken or ordered by name, where it has been read; whole /28s that are on
     order without a name are subtracted from `whole_prefixes` only. After a refusal the world says 0 for what was
-    refused until it reads the subnet again. `route_table` is the id of the table that governs it, the VPC's main table
+    refused until it reads the subnet again. `gone`: EC2, asked for an ENI there, said that there is no such subnet; it
+    stands here until the VPC is read again, since its ENIs are still to be shown. `route_table` is the id of the table that governs it, the VPC's main table
     where none is associated; empty where unknown.
     """
 
@@ -110,6 +111,7 @@ class SubnetView:
     tags: Mapping[str, str] = field(default_factory=dict)
     route_table: str = ""
     blocks: BlockMap | None = None
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

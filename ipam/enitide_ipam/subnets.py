@@ -40,8 +40,13 @@ def route_table_of(subnet_id: str, vpc_id: str, tables: Iterable[RouteTableView]
 def eligible(subnets: Iterable[SubnetView], instance: InstanceFacts, selector: Selector) -> tuple[SubnetView, ...]:
     """The hard rule, by id: same VPC and zone, then the selector; without one, the node's route table.
 
-    Without a selector a subnet that its owner has tagged as not for pods (`NOT_FOR_PODS`) is none.
+    None that EC2 says is gone; the node's own tells its route table all the same. Without a selector a subnet that its owner has tagged as not for pods (`NOT_FOR_PODS`) is none.
     """
+    return tuple(each for each in _admitted(subnets, instance, selector) if not each.gone)
+
+
+def _admitted(subnets: Iterable[SubnetView], instance: InstanceFacts, selector: Selector) -> tuple[SubnetView, ...]:
+    """The same, whether they are gone or not."""
     near = sorted(
         (each for each in subnets if each.vpc_id == instance.vpc_id and each.zone == instance.availability_zone),
         key=lambda each: each.id,
@@ -116,7 +121,10 @@ def _same_table(one: SubnetView, other: SubnetView) -> bool:
     return one.route_table == other.route_table
 
 
-def _nothing_matches(subnets: Iterable[SubnetView], instance: InstanceFacts, selector: Selector) -> str:
+def _nothing_matches(subnets: tuple[SubnetView, ...], instance: InstanceFacts, selector: Selector) -> str:
+    gone = [each.id for each in _admitted(subnets, instance, selector) if each.gone]
+    if gone:
+        return f"EC2 says that there is no subnet {', '.join(gone)}, and no other one matches"
     where = f"in {instance.vpc_id}, zone {instance.availability_zone}"
     if selector.ids:
         return f"none of the subnets {', '.join(sorted(selector.ids))} is {where}"

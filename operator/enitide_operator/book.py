@@ -199,6 +199,12 @@ class Book:
             stock.refused_at = at
         return self._home.get(subnet_id, "")
 
+    def gone(self, subnet_id: str, at: float) -> None:
+        """EC2 says that there is no such subnet: no ENI goes there, unless a later reading lists it all the same."""
+        stock = self._stock(subnet_id)
+        if stock is not None:
+            stock.gone_at = at
+
     def _stock(self, subnet_id: str) -> SubnetStock | None:
         vpc = self._vpcs.get(self._home.get(subnet_id, ""))
         return vpc.subnets.get(subnet_id) if vpc else None

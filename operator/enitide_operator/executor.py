@@ -218,9 +218,9 @@ def note_refusal(ctx: Context, state: NodeState, action: Action, error: EC2Error
         ctx.maps.refused(subnet_id)
         return
     if isinstance(action, CreateInterface) and (type(error) is EC2NotFound or isinstance(error, EC2GroupsMissing)):
-        # something that we asked for is gone: the VPC is read anew; if it is the subnet, that has no room until then
+        # something that we asked for is gone: the VPC is read anew; if it is the subnet, others know it at once
         if error.code == SUBNET_GONE:
-            ctx.book.refused(subnet_id, ctx.now(), prefixes=False)
+            ctx.book.gone(subnet_id, ctx.now())
         ctx.discovery.starving(state.resource.spec.instance.vpc_id, whole=True)
     if isinstance(error, EC2LimitExceeded):
         ctx.discovery.doubt_limits(state.resource.spec.instance.type)

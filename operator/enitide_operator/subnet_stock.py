@@ -45,7 +45,7 @@ class _Change:
 class SubnetStock:
     """`read`, `asked_at`: EC2's words and when they were asked for. Times are Unix seconds.
 
-    `planned`: planning rests on the map; else it is only shown.
+    `gone_at`: when EC2 said that there is no such subnet. `planned`: planning rests on the map; else it is only shown.
     `blind`: EC2 counts far fewer free addresses than the map shows, so most of the subnet is another account's and the
     map says nothing.
     """
@@ -56,6 +56,7 @@ class SubnetStock:
     since: list[tuple[float, int]] = field(default_factory=list)
     since_read: int = 0
     refused_at: float | None = None
+    gone_at: float | None = None
     no_prefix_until: float | None = None
     map: BlockMap | None = None
     changes: deque[_Change] = field(default_factory=deque)
@@ -85,6 +86,7 @@ class SubnetStock:
             free=max(0, free),
             whole_prefixes=whole,
             blocks=None if now < self.nameless_until else blocks,
+            gone=self.gone_at is not None,
         )
 
     def _free(self) -> int:
@@ -101,6 +103,8 @@ class SubnetStock:
         self.since_read = sum(count for _, count in self.since)
         if self.refused_at is not None and asked_at > self.refused_at:
             self.refused_at = None
+        if self.gone_at is not None and asked_at > self.gone_at:
+            self.gone_at = None  # it is listed all the same
 
     def mapped(self, blocks: BlockMap, now: float) -> None:
         """A reading of its /28 map."""

@@ -203,6 +203,27 @@ def test_the_only_subnet_of_a_class_deleted_means_no_eligible_subnet_within_two_
     run_virtual(scenario())
 
 
+def test_a_deleted_subnet_is_never_told_as_exhausted_and_its_enis_take_addresses_still() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        only = scene.model.create_subnet(scene.vpc, "10.0.64.0/24", ZONE).id
+        await scene.install(pool=NO_BUFFER, interfaces={"subnetSelector": {"ids": [only]}})
+        await scene.node("n")
+        scene.operator()
+        await asyncio.sleep(5)
+        scene.model.delete_subnet(only)
+        await scene.pods("n", 12)
+        said: set[str] = set()
+        for _ in range(1200):  # through the reading of the VPC that no longer lists it
+            await asyncio.sleep(0.1)
+            said.add(await scene.ready_reason("n"))
+        assert said - {"PoolFilled", "Filling", "NotFound"} == {"NoEligibleSubnet"}
+        assert await scene.provisioned("n") == 9
+        assert scene.calls("CreateNetworkInterface", "InvalidSubnetID.NotFound") <= 2
+
+    run_virtual(scenario())
+
+
 # --- security groups ------------------------------------------------------------------------------------------
 
 

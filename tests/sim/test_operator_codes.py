@@ -24,7 +24,7 @@ OF_ELASTIC_IPS = {"InvalidAllocationID.NotFound", "Resource.AlreadyAssociated"} 
 class Row:
     """A refusal that lasts five minutes. `least`, `most`: how often the verb is tried in that time.
 
-    `said`: the reason that the node shows ('' where none of its own is due); `reads`: the node's ENIs are read between
+    `said`: the reason that the node shows ('' where none of its own is due); `never`: one that it must not; `reads`: the node's ENIs are read between
     two tries. `http`: EC2's status.
     """
 
@@ -35,6 +35,7 @@ class Row:
     said: str
     reads: bool = False
     http: int = 400
+    never: str = ""
 
 
 # Back-offs: later 1, 2, 4 … 60 s; never-as-it-is 30, 60, 120 … s; throttled by the budget too.
@@ -49,7 +50,7 @@ ROWS = [
     *(Row(code, ASSIGN, 5, 16, "NotFound", reads=True) for code in (
         "InvalidNetworkInterfaceID.NotFound", "InvalidAttachmentID.NotFound", "InvalidVpcID.NotFound",
     )),
-    Row("InvalidSubnetID.NotFound", CREATE, 3, 16, "SubnetExhausted"),
+    Row("InvalidSubnetID.NotFound", CREATE, 3, 16, "NoEligibleSubnet", never="SubnetExhausted"),
     *(Row(code, ATTACH, 2, 16, "InstanceMissing", reads=True) for code in (
         "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "IncorrectInstanceState",
     )),
@@ -106,6 +107,7 @@ def test_a_code_that_lasts_is_tried_again_at_its_pace_and_all_is_well_once_it_en
         assert row.least <= len(tries) <= row.most, f"{len(tries)} tries"
         if row.said:
             assert row.said in said
+        assert row.never not in said - {""}
         if row.reads and len(tries) > 1:
             reads = [call.number for call in scene.physics.calls if call.verb == "DescribeNetworkInterfaces"]
             assert any(tries[0].number < read < tries[-1].number for read in reads), "nothing was read again"

@@ -65,6 +65,14 @@ def test_a_refusal_names_what_was_looked_for():
     assert "s-1, s-2" in full.message
 
 
+def test_a_subnet_that_ec2_says_is_gone_takes_no_eni_but_still_tells_the_nodes_route_table():
+    assert chosen(replace(subnet(), gone=True), subnet("s-2"), subnet("s-3", route_table="rt-9")) == "s-2"
+    answer = subnets.choose([replace(subnet(), gone=True)], INSTANCE, NONE, addresses=1)
+    assert answer.reason is Reason.NO_ELIGIBLE_SUBNET
+    assert "s-1" in answer.message
+    assert chosen(replace(subnet("s-9"), gone=True), selector=Selector(ids=("s-9",))) is Reason.NO_ELIGIBLE_SUBNET
+
+
 def test_prefixes_need_whole_blocks_and_an_address_for_the_eni_itself():
     assert chosen(subnet(free=100, whole=0), prefixes=1) is Reason.NO_WHOLE_PREFIX
     assert chosen(subnet(free=16, whole=1), subnet("s-2", free=17, whole=1), prefixes=1) == "s-2"
