@@ -347,7 +347,8 @@ class NodeSnapshot:
     accepted status, `version` its resourceVersion. `releasing` and `yielded` as in the resource read at `version`.
     `excess_since`: since when provisioned stands above high + slack without a break. `agent_wrote_at`: when the agent
     was last seen to write its spec. `removing`: ids of ENIs that are being detached and deleted. `busy`: IPv4 addresses
-    of reported endpoints. `idle_since`: since when an ENI of ours holds nothing for pods, by id.
+    of reported endpoints. `idle_since`: since when an ENI of ours holds nothing for pods, by id. `limits_error`: why EC2
+    has not told limits that the table does not have, as the end of a sentence.
     """
 
     name: str
@@ -374,3 +375,4 @@ class NodeSnapshot:
     removing: tuple[str, ...] = ()
     busy: frozenset[str] = frozenset()
     idle_since: Mapping[str, float] = field(default_factory=dict)
+    limits_error: str = ""

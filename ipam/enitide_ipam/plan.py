@@ -118,7 +118,8 @@ def _filled(
     """What pods need."""
     if snapshot.limits is None:
         known = snapshot.instance.type or "(empty)"
-        return Plan((), Reason.LIMITS_UNKNOWN, f"instance type {known} is not in the table of limits")
+        why = f", and {snapshot.limits_error}" if snapshot.limits_error else ""
+        return Plan((), Reason.LIMITS_UNKNOWN, f"instance type {known} is not in the table of limits{why}")
     state = node_tide(snapshot, snapshot.limits, known_subnets)
     selector = snapshot.class_.interfaces.security_group_selector
     chosen = choose_groups(groups, snapshot.instance.vpc_id, selector, snapshot.enis)

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from enitide_api.errors import EC2Error, EnitideError, InternalError
+from enitide_api.errors import EC2Ambiguous, EC2Error, EC2Unavailable, EnitideError, InternalError
 from enitide_api.logging import get_logger
 from enitide_ipam.limits import InstanceLimits, limits_for
 from enitide_kube.backoff import Backoff
 from enitide_operator.book import Book
 from enitide_operator.ec2.gateway import Gateway
 from enitide_operator.tasks import Tasks
+from enitide_operator.trouble import backoff_of
 
 _log = get_logger(__name__)
 
@@ -67,10 +68,11 @@ class Discovery:
         self._on_vpc = on_vpc
         self._on_limits = on_limits
         self._on_read = on_read
-        self._backoff = Backoff(base_s=2.0, cap_s=30.0)
+        self._backoff = Backoff(base_s=2.0, cap_s=30.0, lasting_cap_s=300.0)
         self._vpcs: dict[str, _Vpc] = {}
         self._table = table
         self._limits: dict[str, InstanceLimits | None] = {}
+        self._limits_errors: dict[str, str] = {}
         self._asking: set[str] = set()
         self._doubted_s: dict[str, float] = {}
         self._tasks = tasks
@@ -110,7 +112,7 @@ class Discovery:
 
     async def _keep(self, vpc_id: str, state: _Vpc) -> None:
         loop = asyncio.get_running_loop()
-        failures = 0
+        failures, failing_s = 0, 0.0
         whole_due_s = loop.time()
         while True:
             state.due_s = float("inf")
@@ -126,11 +128,12 @@ class Discovery:
                     whole_due_s = loop.time() + self._interval_s * self._rng.uniform(0.9, 1.1)
                 wait_s = whole_due_s - loop.time()
             except Exception as found:  # noqa: BLE001 - not even a bug ends the reading of a VPC for good
+                failing_s = loop.time() if not failures else failing_s
                 failures += 1
                 error = state.error = found if isinstance(found, EnitideError) else InternalError(repr(found))
                 self._on_read(error.reason, loop.time() - began_s)
                 _log.warning("VPC not read", vpc=vpc_id, reason=error.reason, why=str(error))
-                wait_s = self._backoff.delay_s(failures, self._rng)
+                wait_s = self._backoff.delay_s(failures, self._rng, loop.time() - failing_s)
             state.read_at_s = loop.time()
             self._on_vpc(vpc_id)
             await self._rest(state, loop.time() + wait_s)
@@ -179,6 +182,12 @@ class Discovery:
             self._learn(instance_type)
         return None
 
+    def limits_error(self, instance_type: str) -> str:
+        """Why EC2 has not told them, as the end of a sentence; '' while it was not asked or has not answered yet."""
+        if instance_type in self._limits and self._limits[instance_type] is None:
+            return "EC2 does not know it either"
+        return self._limits_errors.get(instance_type, "")
+
     def doubt_limits(self, instance_type: str) -> None:
         """EC2 refused what the limits allow: ask it for them, once an hour per type at most."""
         now_s = asyncio.get_running_loop().time()
@@ -192,15 +201,30 @@ class Discovery:
             self._tasks.spawn(self._ask(instance_type), name=f"limits of {instance_type}")
 
     async def _ask(self, instance_type: str) -> None:
-        failures = 0
+        """Until EC2 has answered, however many nodes wait; they are told why when that changes."""
+        loop = asyncio.get_running_loop()
+        failures, began_s = 0, loop.time()
         while True:
             try:
                 self._limits[instance_type] = await self._gateway.instance_type(instance_type)
             except EC2Error as error:
                 failures += 1
                 _log.warning("instance type not read", type=instance_type, reason=error.reason, why=str(error))
-                await asyncio.sleep(self._backoff.delay_s(failures, self._rng))
+                before, now = self._limits_errors.get(instance_type), _limits_error(error)
+                self._limits_errors[instance_type] = now
+                if now != before:
+                    self._on_limits(instance_type)
+                await asyncio.sleep(backoff_of(error).delay_s(failures, self._rng, loop.time() - began_s))
                 continue
+            self._limits_errors.pop(instance_type, None)
             self._asking.discard(instance_type)
             self._on_limits(instance_type)
             return
+
+
+def _limits_error(error: EC2Error) -> str:
+    """Without EC2's own text, which differs from call to call: the nodes' conditions say it."""
+    code = error.code or error.reason
+    if isinstance(error, EC2Ambiguous | EC2Unavailable):
+        return f"EC2 does not answer {error.verb}: {code}"
+    return f"EC2 refused {error.verb}: {code}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -225,7 +226,7 @@ class Engine:
         return Context(
             kube=self._kube,
             gateway=self._gateway,
-            reader=InterfaceReader(self._gateway.interfaces),
+            reader=InterfaceReader(partial(self._gateway.interfaces, patient=False)),
             discovery=Discovery(
                 self._gateway,
                 book,

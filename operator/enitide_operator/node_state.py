@@ -155,6 +155,7 @@ class NodeState:
             name=self.name,
             instance=self.resource.spec.instance,
             limits=limits,
+            limits_error="" if limits else ctx.discovery.limits_error(self.resource.spec.instance.type),
             class_=governing.spec,
             class_name=governing.name,
             class_generation=governing.generation,

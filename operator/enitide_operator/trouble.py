@@ -21,9 +21,11 @@ from enitide_kube.backoff import Backoff
 
 Key = tuple[str, str]
 
-# A minute after an outage ends all must be settled, under whatever name it came: the longest waits follow from that.
-_LATER = Backoff(base_s=1.0, cap_s=40.0)
-_OUTAGE = Backoff(base_s=1.0, cap_s=20.0)
+# A minute after an outage of five minutes all must be settled, under whatever name it came: the caps follow from that.
+# What lasts longer may take up to five minutes to be noticed; of throttling the budget takes care.
+_LATER = Backoff(base_s=1.0, cap_s=40.0, lasting_cap_s=300.0)
+_OUTAGE = Backoff(base_s=1.0, cap_s=20.0, lasting_cap_s=300.0)
+_THROTTLED = Backoff(base_s=1.0, cap_s=20.0)
 _NEVER = Backoff(base_s=30.0, cap_s=600.0)  # it will not help, but the world changes under us
 FORGET_S = 300.0
 LINGER_S = 10.0  # so that the reason does not blink while a retry is under way
@@ -40,14 +42,28 @@ def key_of(action: Action) -> Key:
     return (type(action).__name__, action.eni_id)
 
 
+def backoff_of(error: EnitideError) -> Backoff:
+    """How long to leave alone what failed so, by the class of the error."""
+    if isinstance(error, EC2Throttled):
+        return _THROTTLED
+    if isinstance(error, EC2Ambiguous | EC2Unavailable):
+        return _OUTAGE
+    # that no index is free is known only after all were tried: each further try makes an ENI in vain
+    return _NEVER if error.retry is Retry.NEVER or isinstance(error, EC2IndexOccupied) else _LATER
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """`until`: not before then again (Unix seconds); None while a retry is under way inside the gateway."""
+    """`until`: not before then again (Unix seconds); None while a retry is under way inside the gateway.
+
+    `since`: when the first of the failures in a row was met (Unix seconds), None before any.
+    """
 
     reason: Reason
     message: str
     failures: int
     until: float | None
+    since: float | None = None
 
 
 class Troubles:
@@ -60,19 +76,16 @@ class Troubles:
         """It failed; returns when it may be tried again (Unix seconds)."""
         before = self._by_key.get(key)
         failures = (before.failures if before else 0) + 1
-        # that no index is free is known only after all were tried: each further try makes an ENI in vain
-        hopeless = error.retry is Retry.NEVER or isinstance(error, EC2IndexOccupied)
-        backoff = _NEVER if hopeless else _LATER
-        if isinstance(error, EC2Ambiguous | EC2Throttled | EC2Unavailable):
-            backoff = _OUTAGE
-        until = now + backoff.delay_s(failures, rng)
-        self._by_key[key] = Trouble(error.reason, str(error), failures, until)
+        since = now if before is None or before.since is None else before.since
+        until = now + backoff_of(error).delay_s(failures, rng, now - since)
+        self._by_key[key] = Trouble(error.reason, str(error), failures, until, since)
         return until
 
     def waiting(self, key: Key, error: EnitideError) -> None:
         """The gateway waits this out; nothing is to be held back by it."""
         before = self._by_key.get(key)
-        self._by_key[key] = Trouble(error.reason, str(error), before.failures if before else 0, None)
+        failures, since = (before.failures, before.since) if before else (0, None)
+        self._by_key[key] = Trouble(error.reason, str(error), failures, None, since)
 
     def eased(self, key: Key, now: float) -> None:
         """The wait inside the gateway is over. Failures are remembered until the whole has worked."""

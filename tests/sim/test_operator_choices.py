@@ -10,6 +10,7 @@ from support.operator_sim import ZONE, Scene
 from support.virtual_loop import run_virtual
 
 from enitide_api.resources import Condition
+from enitide_lab.ec2model import Fault
 from enitide_lab.ec2model.limits import make_type
 
 pytestmark = pytest.mark.sim
@@ -286,6 +287,37 @@ def test_a_type_that_ec2_does_not_know_either_is_asked_for_once_and_said() -> No
             assert "made.up" in await says(scene, "LimitsUnknown", f"n{number}")
         await asyncio.sleep(600)
         assert scene.calls("DescribeInstanceTypes") == 1
+
+    run_virtual(scenario())
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        ("UnauthorizedOperation", 403, "EC2 refused DescribeInstanceTypes: UnauthorizedOperation"),
+        ("InternalError", 500, "EC2 does not answer DescribeInstanceTypes: InternalError"),
+    ],
+)
+def test_limits_that_ec2_does_not_tell_are_asked_for_ever_less_often_and_nodes_say_what_it_answered(
+    code: str, status: int, words: str
+) -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.model.extra_types["new.large"] = make_type("new.large", cards=(2,), ipv4=6)
+        await scene.install(pool=NO_BUFFER | {"minAllocate": 8})
+        for number in range(20):
+            await scene.node(f"n{number}", "new.large")
+        scene.physics.add(Fault("DescribeInstanceTypes", code=code, http_status=status))
+        scene.operator()
+        for number in range(20):
+            assert words in await says(scene, "LimitsUnknown", f"n{number}")
+        await asyncio.sleep(300)
+        assert 8 <= scene.calls("DescribeInstanceTypes", code) <= 28
+        await asyncio.sleep(3600)
+        assert scene.calls("DescribeInstanceTypes", code) <= 60  # 65 minutes, 20 nodes
+        scene.physics.remove()
+        for number in range(20):
+            await provisioned(scene, 8, f"n{number}", within_s=330)
 
     run_virtual(scenario())
 

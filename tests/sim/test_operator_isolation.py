@@ -59,6 +59,27 @@ def test_nodes_whose_reads_always_fail_slow_no_other_at_the_start(code: str, sta
     run_virtual(scenario())
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "most"),
+    [("InternalError", 500, 60), ("UnauthorizedOperation", 403, 60), ("InvalidParameterValue", 400, 25)],
+)
+def test_a_node_whose_reads_fail_for_half_an_hour_is_read_ever_less_often(code: str, status: int, most: int) -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        names = await _fleet(scene, 3)
+        scene.physics.add(Fault("reads", code=code, http_status=status, subject=scene.instances["n01"]))
+        scene.operator()
+        await scene.until(lambda: _all_have(scene, ["n00", "n02"], 8), "the others are filled", 30)
+        await asyncio.sleep(1800)
+        failed = scene.calls("DescribeNetworkInterfaces", code)
+        print(f"{code}: {failed} readings of one sick node in 30 minutes")
+        assert 8 <= failed <= most
+        scene.physics.remove()
+        await scene.until(lambda: _all_have(scene, names, 8), "it recovers by itself", 610)
+
+    run_virtual(scenario())
+
+
 def test_a_sick_node_costs_the_others_no_drift_reading_and_no_delay() -> None:
     async def scenario() -> None:
         scene = Scene()
@@ -128,6 +149,28 @@ def test_an_outage_that_begins_before_anything_was_read_is_settled_a_minute_afte
         scene.operator()
         await asyncio.sleep(300)
         assert await scene.until(lambda: _all_have(scene, names, 8), "all are filled", 120) <= 60
+        await asyncio.sleep(60)
+        await scene.check_sound()
+
+    run_virtual(scenario())
+
+
+def test_an_outage_of_an_hour_costs_few_calls_and_is_settled_in_minutes() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        names = await _fleet(scene, 20)
+        scene.operator()
+        await scene.until(lambda: _all_have(scene, names, 8), "all pools", 60)
+        before = sum(scene.physics.counts.values())
+        scene.physics.add(Fault("*", code="InternalError", http_status=500, for_s=3600))
+        for name in names:
+            await scene.pods(name, 9)
+        await asyncio.sleep(3600)
+        calls = sum(scene.physics.counts.values()) - before
+        took_s = await scene.until(lambda: _all_have(scene, names, 9), "all are filled", 600)
+        print(f"{calls} calls in an hour for {len(names)} nodes, settled {took_s:.1f} s after it")
+        assert calls <= 100 * len(names)
+        assert took_s <= 330
         await asyncio.sleep(60)
         await scene.check_sound()
 

@@ -10,7 +10,9 @@ from support.virtual_loop import run_virtual, virtual_loop
 
 from enitide_api.errors import (
     EC2Ambiguous,
+    EC2Error,
     EC2IndexOccupied,
+    EC2NotFound,
     EC2Refused,
     EC2Throttled,
     NotLeading,
@@ -304,6 +306,24 @@ def test_failures_hold_back_longer_and_longer_until_the_whole_has_worked() -> No
     troubles.worked(key)
     assert troubles.worst(1000.0) is None
     assert troubles.failed(key, EC2Throttled("x"), 1000.0, rng) - 1000.0 < 2
+
+
+@pytest.mark.parametrize(
+    ("error", "at_five_minutes", "after_an_hour"),
+    [(EC2Ambiguous, 20, 300), (EC2NotFound, 40, 300), (EC2Throttled, 20, 20), (EC2Refused, 600, 600)],
+)
+def test_what_fails_for_long_is_tried_less_often_once_five_minutes_are_over(
+    error: type[EC2Error], at_five_minutes: float, after_an_hour: float
+) -> None:
+    troubles, rng = Troubles(), Random(1)
+
+    def longest(at: float) -> float:
+        return max(troubles.failed(("a", "b"), error("x"), at, rng) - at for _ in range(50))
+
+    troubles.failed(("a", "b"), error("x"), 1000.0, rng)
+    assert 0.9 * at_five_minutes <= longest(1300.0) <= at_five_minutes
+    troubles.waiting(("a", "b"), error("x"))  # a retry inside the gateway does not begin it anew
+    assert 0.9 * after_an_hour <= longest(4600.0) <= after_an_hour
 
 
 def test_a_request_that_is_wrong_in_itself_is_repeated_seldom() -> None:

@@ -103,10 +103,9 @@ class Gateway:
 
     # --- reads ---------------------------------------------------------------------------------------------------
 
-    async def interfaces(self, query: InterfaceQuery) -> Read[EniView]:
-        """All ENIs of the query. One for several that fails is not tried again here: the reader takes it apart."""
-        several = any(len(values) > 1 for values in query.filters().values())
-        give_up_s = 0.0 if several else READ_GIVE_UP_S
+    async def interfaces(self, query: InterfaceQuery, *, patient: bool = True) -> Read[EniView]:
+        """All ENIs of the query. Not `patient`: what fails is not tried again here, its askers will."""
+        give_up_s = READ_GIVE_UP_S if patient else 0.0
         return await self._pages(
             Verb.DESCRIBE_INTERFACES, lambda t: self._port.describe_interfaces(query, t), give_up_s
         )
@@ -116,9 +115,9 @@ class Gateway:
         return await self._pages(Verb.DESCRIBE_INSTANCES, lambda t: self._port.describe_instances(ids, t))
 
     async def instance_type(self, name: str) -> InstanceLimits | None:
-        """Limits of a type that the shipped table does not know; None if EC2 does not either."""
+        """Limits of a type that the shipped table does not know; None if EC2 does not either. Its asker tries again."""
         return await self._call(
-            Verb.DESCRIBE_INSTANCE_TYPES, lambda: self._port.describe_instance_type(name), READ, _quiet
+            Verb.DESCRIBE_INSTANCE_TYPES, lambda: self._port.describe_instance_type(name), READ, _quiet, 0.0
         )
 
     async def subnets(self, vpc_id: str) -> Read[SubnetView]:
