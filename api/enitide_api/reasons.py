@@ -32,6 +32,7 @@ class Reason(StrEnum):
     IDENTITY_EMPTY = "IdentityEmpty"  # metadata answered without an instance id
     METADATA_UNAVAILABLE = "MetadataUnavailable"
     INTERFACE_ABSENT = "InterfaceAbsent"  # published, but no device with that MAC on the node
+    FOREIGN_INTERFACE = "ForeignInterface"  # an ENI on the instance carries another cluster's tag: left alone
     FOREIGN_MANAGER = "ForeignManager"  # another program manages the ENIs of this node
     FOREIGN_CONFIGURATION = "ForeignConfiguration"  # the OS configured an ENI; undone
     # EC2

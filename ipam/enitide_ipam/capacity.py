@@ -45,9 +45,9 @@ class NodeCapacity:
 
 
 def is_excluded(eni: EniView, policy: InterfacePolicy) -> bool:
-    """Carries all of the class's excludeTags (an empty set excludes nothing)."""
+    """Never to be touched: another cluster's, or with all of the class's excludeTags (no tags: none)."""
     tags = policy.exclude_tags
-    return bool(tags) and all(eni.tags.get(key) == value for key, value in tags.items())
+    return eni.foreign or (bool(tags) and all(eni.tags.get(key) == value for key, value in tags.items()))
 
 
 def is_managed(eni: EniView, policy: InterfacePolicy) -> bool:

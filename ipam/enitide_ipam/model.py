@@ -39,13 +39,18 @@ class Attachment(StrEnum):
 # --- what EC2 shows ------------------------------------------------------------------------------------------------
 
 
+def is_foreign(tags: Mapping[str, str], cluster: str) -> bool:
+    """Whether an ENI with these tags is another cluster's. Without a name of ours nobody can tell: none is."""
+    return bool(cluster) and tags.get(TAG_CLUSTER, cluster) not in {"", cluster}
+
+
 @dataclass(frozen=True, slots=True)
 class EniView:
     """One ENI as EC2 shows it, whoever made it.
 
     `addresses` excludes the ENI's own `primary` and what its /28 `prefixes` hold; `primary` is empty for an IPv6-only
     ENI. `(card, index)` is its device key on the instance. `asked_at`: when the read or call behind this was sent.
-    `elastic_ip`: the one on its own address.
+    `elastic_ip`: the one on its own address. `foreign`: it carries another cluster's tag (`is_foreign`).
     """
 
     id: str
@@ -65,6 +70,7 @@ class EniView:
     delete_on_termination: bool = False
     asked_at: float = 0.0
     elastic_ip: str = ""
+    foreign: bool = False
 
     @property
     def token(self) -> str:
@@ -97,8 +103,8 @@ class SubnetView:
     `blocks`: its /28 map with all that we have taken or ordered by name, where it has been read; whole /28s that are on
     order without a name are subtracted from `whole_prefixes` only. After a refusal the world says 0 for what was
     refused until it reads the subnet again. `gone`: EC2, asked for an ENI there, said that there is no such subnet; it
-    stands here until the VPC is read again, since its ENIs are still to be shown. `route_table` is the id of the table that governs it, the VPC's main table
-    where none is associated; empty where unknown.
+    stands here until the VPC is read again, since its ENIs are still to be shown. `route_table` is the id of the table
+    that governs it, the VPC's main table where none is associated; empty where unknown.
     """
 
     id: str
@@ -347,8 +353,8 @@ class NodeSnapshot:
     accepted status, `version` its resourceVersion. `releasing` and `yielded` as in the resource read at `version`.
     `excess_since`: since when provisioned stands above high + slack without a break. `agent_wrote_at`: when the agent
     was last seen to write its spec. `removing`: ids of ENIs that are being detached and deleted. `busy`: IPv4 addresses
-    of reported endpoints. `idle_since`: since when an ENI of ours holds nothing for pods, by id. `limits_error`: why EC2
-    has not told limits that the table does not have, as the end of a sentence.
+    of reported endpoints. `idle_since`: since when an ENI of ours holds nothing for pods, by id. `limits_error`: why
+    EC2 has not told limits that the table does not have, as the end of a sentence.
     """
 
     name: str

@@ -25,7 +25,7 @@ from enitide_api.resources import (
 from enitide_ipam.addresses import gateway, ipv6_gateway, ordered_again, ordered_ipv6
 from enitide_ipam.capacity import is_managed, over_limit, provisioned_addresses
 from enitide_ipam.elastic import first_eni
-from enitide_ipam.model import EniView, NodeSnapshot, Plan, SubnetView
+from enitide_ipam.model import TAG_CLUSTER, EniView, NodeSnapshot, Plan, SubnetView
 from enitide_ipam.plan import Tide
 from enitide_ipam.retiring import is_ours, is_retired
 from enitide_ipam.stamps import stamp
@@ -36,6 +36,7 @@ AGENT_SILENT = "AgentSilent"
 _NOTHING = Interface(id="", card=0, index=0)  # as which an ENI counts that was not published before
 OVER_LIMIT = "OverLimit"
 ELASTIC_IP = "ElasticIP"
+FOREIGN_INTERFACE = "ForeignInterface"
 
 
 def wanted_status(
@@ -80,6 +81,7 @@ def wanted_status(
             provisioned,
             agent_silent=agent_silent,
             over_limit=over_limit(snapshot.limits, snapshot.enis),
+            foreign=foreign_sentence(snapshot.enis),
             now=now,
         ),
     )
@@ -111,6 +113,12 @@ def publishable(eni: EniView, snapshot: NodeSnapshot) -> bool:
     if eni.instance_id != snapshot.instance.id or eni.id in snapshot.removing:
         return False
     return is_managed(eni, snapshot.class_.interfaces) or is_retired(eni, snapshot)
+
+
+def foreign_sentence(enis: Iterable[EniView]) -> str:
+    """Which ENIs on the instance are another cluster's; '' for none."""
+    names = [f"{each.id} ({TAG_CLUSTER}={each.tags.get(TAG_CLUSTER, '')})" for each in enis if each.foreign]
+    return f"left alone as another cluster's, their places taken: {', '.join(sorted(names))}" if names else ""
 
 
 def _interface(eni: EniView, subnet: SubnetView, leaving: frozenset[str], before: Interface) -> Interface:
@@ -164,8 +172,9 @@ def conditions(
     agent_silent: bool,
     now: float,
     over_limit: str = "",
+    foreign: str = "",
 ) -> tuple[Condition, ...]:
-    """Ready and AtCapacity; AgentSilent and OverLimit while they are; ElasticIP where the class asks for one.
+    """Ready and AtCapacity; AgentSilent, OverLimit and ForeignInterface while they are; ElasticIP where it is asked for.
 
     `lastTransitionTime` is kept where the status is unchanged. `provisioned`: as published. A node at capacity is
     ready: pods that have addresses run, and STATUS succeeds.
@@ -181,6 +190,8 @@ def conditions(
         wanted.append(_condition(AGENT_SILENT, True, Reason.AGENT_SILENT, sentence))
     if over_limit:
         wanted.append(_condition(OVER_LIMIT, True, Reason.LIMIT_EXCEEDED, over_limit))
+    if foreign:
+        wanted.append(_condition(FOREIGN_INTERFACE, True, Reason.FOREIGN_INTERFACE, foreign))
     if plan.elastic is not None:
         elastic = plan.elastic
         wanted.append(_condition(ELASTIC_IP, bool(elastic.address), elastic.reason, elastic.message))

@@ -40,7 +40,8 @@ def route_table_of(subnet_id: str, vpc_id: str, tables: Iterable[RouteTableView]
 def eligible(subnets: Iterable[SubnetView], instance: InstanceFacts, selector: Selector) -> tuple[SubnetView, ...]:
     """The hard rule, by id: same VPC and zone, then the selector; without one, the node's route table.
 
-    None that EC2 says is gone; the node's own tells its route table all the same. Without a selector a subnet that its owner has tagged as not for pods (`NOT_FOR_PODS`) is none.
+    None that EC2 says is gone; the node's own tells its route table all the same. Without a selector a subnet that its
+    owner has tagged as not for pods (`NOT_FOR_PODS`) is none.
     """
     return tuple(each for each in _admitted(subnets, instance, selector) if not each.gone)
 

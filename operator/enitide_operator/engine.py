@@ -250,7 +250,7 @@ class Engine:
                 on_map=lambda subnet_id: self._on_vpc(book.vpc_of(subnet_id)),
             ),
             elastic=ElasticBook(self._gateway, tasks, self._rng, self._on_elastic),
-            world=World(),
+            world=World(self._settings.cluster_name),
             book=book,
             classes=self.classes,
             pods=self.pods,

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from enitide_ipam.model import Attachment, EniView
+from enitide_ipam.model import Attachment, EniView, is_foreign
 from enitide_operator.ec2.port import Read
 
 SETTLE_S = 10.0  # how long EC2's reads may lag behind a mutation that we did
@@ -29,7 +29,9 @@ class _Fact:
 class World:
     """All ENIs we have seen, by id, with an index by instance. For one event loop."""
 
-    def __init__(self, *, settle_s: float = SETTLE_S) -> None:
+    def __init__(self, cluster: str = "", *, settle_s: float = SETTLE_S) -> None:
+        """`cluster`: our own name, by which another's ENIs are told."""
+        self._cluster = cluster
         self._settle_s = settle_s
         self._facts: dict[str, _Fact] = {}
         self._by_instance: dict[str, set[str]] = {}
@@ -89,7 +91,8 @@ class World:
             gone_at = self._gone.get(eni.id)
             if gone_at is not None and read.asked_at < gone_at + self._settle_s:
                 continue
-            self._put(_Fact(replace(eni, asked_at=read.asked_at), read.asked_at))
+            foreign = is_foreign(eni.tags, self._cluster)
+            self._put(_Fact(replace(eni, asked_at=read.asked_at, foreign=foreign), read.asked_at))
 
     # --- mutation replies ------------------------------------------------------------------------------------------
 

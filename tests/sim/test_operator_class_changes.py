@@ -96,6 +96,44 @@ def test_an_eni_that_excluded_tags_now_match_serves_its_pods_and_is_then_left_al
     run_virtual(scenario())
 
 
+def test_an_eni_that_becomes_another_clusters_serves_its_pods_and_is_then_left_alone_for_good() -> None:
+    async def scenario() -> None:
+        stage = Stage()
+        await stage.begin(14)  # 9 on the first, 5 on the second ENI
+        pods = set(stage.agent.held())
+        second = stage.eni(1)
+        assert second is not None
+        calls = stage.scene.mutations()
+        stage.scene.model.create_tags((second.id,), {"enitide.io/cluster": "other"})
+        await stage.unhurt(700, pods)  # the tag is read
+        assert await stage.draining() == {1}
+        conditions = (await stage.scene.eninode("n")).status.conditions
+        said = next(each for each in conditions if each.type == "ForeignInterface")
+        assert (said.status, said.reason) == ("True", "ForeignInterface")
+        assert f"{second.id} (enitide.io/cluster=other)" in said.message
+        await stage.agent.use(9)
+
+        async def left() -> bool:
+            return set(await stage.published()) == {0}
+
+        await stage.scene.until(left, "it is not published any more", 300)
+        await asyncio.sleep(1800)
+        after = stage.eni(1)
+        assert after is not None
+        assert after.addresses == second.addresses
+        assert stage.scene.mutations() == calls
+        assert stage.agent.lost == []
+        stage.scene.model.create_tags((second.id,), {"enitide.io/cluster": "sim"})  # it was a mistake
+
+        async def back() -> bool:
+            return set(await stage.published()) == {0, 1} and not await stage.draining()
+
+        await stage.scene.until(back, "it serves again", 700)
+        assert not [c for c in (await stage.scene.eninode("n")).status.conditions if c.type == "ForeignInterface"]
+
+    run_virtual(scenario())
+
+
 def test_a_raised_first_index_drains_the_enis_below_it_and_moves_the_pool_above() -> None:
     async def scenario() -> None:
         stage = Stage()

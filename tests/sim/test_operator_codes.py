@@ -24,8 +24,8 @@ OF_ELASTIC_IPS = {"InvalidAllocationID.NotFound", "Resource.AlreadyAssociated"} 
 class Row:
     """A refusal that lasts five minutes. `least`, `most`: how often the verb is tried in that time.
 
-    `said`: the reason that the node shows ('' where none of its own is due); `never`: one that it must not; `reads`: the node's ENIs are read between
-    two tries. `http`: EC2's status.
+    `said`: the reason that the node shows ('' where none of its own is due); `never`: one that it must not; `reads`:
+    the node's ENIs are read between two tries. `http`: EC2's status.
     """
 
     code: str

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from enitide_api.resources import InterfacePolicy
+from enitide_ipam.capacity import is_excluded
 from enitide_ipam.model import (
+    TAG_CLUSTER,
     TAG_TOKEN,
     AssignAddresses,
     Attachment,
@@ -67,6 +70,23 @@ def test_an_eni_just_made_is_not_lost_to_a_reading_that_does_not_show_it_yet() -
     assert [each.id for each in world.enis_of("i-1")] == ["a", "b"]
     world.merge_instance("i-1", read(200.0, eni("a")))
     assert [each.id for each in world.enis_of("i-1")] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "cluster", "foreign"),
+    [({}, "blue", False), ({TAG_CLUSTER: "blue"}, "blue", False), ({TAG_CLUSTER: "red"}, "blue", True),
+     ({TAG_CLUSTER: ""}, "blue", False), ({TAG_CLUSTER: "red"}, "", False)],
+)  # fmt: skip
+def test_an_eni_with_another_clusters_tag_is_excluded_unless_we_have_no_name(
+    tags: dict[str, str], cluster: str, foreign: bool
+) -> None:
+    world = World(cluster)
+    world.merge_instance("i-1", read(100.0, replace(eni("a"), tags=tags)))
+    seen = world.enis_of("i-1")[0]
+    assert seen.foreign is foreign
+    assert is_excluded(seen, InterfacePolicy()) is foreign
+    world.merge_instance("i-1", read(200.0, replace(eni("a"), tags={})))  # the tag is taken away
+    assert not world.enis_of("i-1")[0].foreign
 
 
 def test_a_deleted_eni_does_not_come_back_by_a_lagging_reading() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from enitide_api.resources import Condition, ENINode, ENINodeStatus, decode
 from enitide_ipam import tide
 from enitide_ipam.capacity import NodeCapacity, may_use_prefixes, node_capacity, whole_prefix_exists
-from enitide_ipam.model import EniView, RouteTableView, SubnetView
+from enitide_ipam.model import EniView, RouteTableView, SubnetView, is_foreign
 from enitide_ipam.subnets import eligible, route_table_of
 from enitide_kube.port import ENINODE, LEASE
 from enitide_lab.ec2model.port import eni_view
@@ -62,10 +62,15 @@ class View:
         return node_capacity(
             views.limits(model.type_document(instance.type)),
             spec,
-            [_usable(eni_view(model.view(record)), record) for record in instance.devices.values()],
+            [self._usable(eni_view(model.view(record)), record) for record in instance.devices.values()],
             prefix_room=whole_prefix_exists(candidates),
             releasing=status.releasing,
         )
+
+    def _usable(self, eni: EniView, record: InterfaceRecord) -> EniView:
+        """As the operator knows it; one that no read shows holds its place and gives nothing, as IPv6 alone does."""
+        eni = replace(eni, foreign=is_foreign(eni.tags, self._sim.scenario.settings.cluster_name))
+        return replace(eni, primary="") if record.hidden else eni
 
     def is_full(self, node: str) -> bool:
         """No free slot, or maxAllocate reached; also for a vanished instance, which can have nothing."""
@@ -180,11 +185,6 @@ class View:
         stored = store.catalog.table(store.type_of(LEASE)).objects.get(key)
         notes = stored.obj["metadata"].get("annotations") or {} if stored is not None else {}
         return [_condition(each) for each in read_annotation(notes)]
-
-
-def _usable(eni: EniView, record: InterfaceRecord) -> EniView:
-    """An ENI that no read shows holds its place and gives nothing, as one with IPv6 alone does."""
-    return replace(eni, primary="") if record.hidden else eni
 
 
 def _condition(found: Condition) -> dict[str, str]:
