@@ -174,7 +174,7 @@ def conditions(
     over_limit: str = "",
     foreign: str = "",
 ) -> tuple[Condition, ...]:
-    """Ready and AtCapacity; AgentSilent, OverLimit and ForeignInterface while they are; ElasticIP where it is asked for.
+    """Ready and AtCapacity; AgentSilent, OverLimit and ForeignInterface while they are; ElasticIP where asked for.
 
     `lastTransitionTime` is kept where the status is unchanged. `provisioned`: as published. A node at capacity is
     ready: pods that have addresses run, and STATUS succeeds.
