@@ -61,6 +61,18 @@ def possible(wanted: Selector, announced: Relevance) -> tuple[Selector, ...]:
     return (wanted, *lacking)
 
 
+def names_hidden(policy: Policy, announced: Relevance) -> bool:
+    """Whether the policy names a key that identities may lack, in its subject, its peers or its ports."""
+    rules = [policy.subject, *(peer.selector for rule in policy.rules for peer in _pods(rule))]
+    keys = {each.key for selected in rules for each in selected.requirements}
+    keys |= {PORT + one.name for rule in policy.rules for one in rule.l4 if one.name}
+    return any(is_hidden(key, announced) for key in keys)
+
+
+def _pods(rule: Rule) -> Iterator[PodsPeer]:
+    return (peer for peer in rule.peers if isinstance(peer, PodsPeer))
+
+
 def is_subject_held(policy: Policy, announced: Relevance) -> bool:
     """Whether it is not known yet which pods the policy selects."""
     return any(is_hidden(each.key, announced) for each in policy.subject.requirements)
@@ -93,7 +105,7 @@ def _policy(policy: Policy, announced: Relevance, *, close: bool) -> Iterator[Po
 
 def _rule(rule: Rule, announced: Relevance) -> Rule:
     names = [one for one in rule.l4 if one.name and is_hidden(PORT + one.name, announced)]
-    keys = {each.key for peer in rule.peers if isinstance(peer, PodsPeer) for each in peer.selector.requirements}
+    keys = {each.key for peer in _pods(rule) for each in peer.selector.requirements}
     if not names and not any(is_hidden(key, announced) for key in keys):
         return rule
     if rule.action is Action.ALLOW:

@@ -6,7 +6,10 @@ from typing import Any
 
 from enitide_api.errors import DatapathFailed
 from enitide_enidp.datapath.types import EndpointPolicy
-from enitide_policy.mapstate import Direction, Peer, RuleSet, RuleSetDelta, unpack_key, unpack_value
+from enitide_policy.mapstate import Direction, RuleSet, RuleSetDelta
+from enitide_policy.model import TCP
+from enitide_policy.numbers import Reserved
+from enitide_policy.twin import PeerIdentities, look_up
 
 
 class RecordingKernel:
@@ -32,22 +35,16 @@ class RecordingKernel:
         self.log.append((verb, what))
 
     def allows(self, ifindex: int, peer: int) -> bool:
-        """Whether an identity may open a connection to the endpoint, ports aside."""
+        """Whether an identity may open a connection to TCP port 80 of the endpoint."""
         policy = self.endpoints[ifindex]
         if not policy.enforce:
             return True
         if policy.ruleset not in self.rulesets:
             return False
         rules = self.rulesets[policy.ruleset]
-        hits = [
-            unpack_value(value)
-            for key, value in rules["entries"].items()
-            if (found := unpack_key(key)).direction is Direction.INGRESS
-            and (found.peer is Peer.ANY or (found.peer is Peer.IDENTITY and found.identity == peer))
-        ]
-        if any(each.deny for each in hits):
-            return False
-        return any(each.allow for each in hits) if rules["isolated"] else True
+        found = RuleSet(policy.ruleset, rules["isolated"], False, rules["entries"])
+        who = PeerIdentities(peer or Reserved.UNKNOWN, exact=True)
+        return look_up(found, Direction.INGRESS, who, TCP, 80)[0]
 
     def apply(self, change: RuleSet | RuleSetDelta) -> None:
         self._did("apply", change.id)

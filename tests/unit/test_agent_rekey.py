@@ -15,6 +15,7 @@ from enitide_api.resources import (
     Metadata,
     SecurityIdentity,
 )
+from enitide_enidp.policy.keys import WAIT_S
 from enitide_enidp.policy.own import decode_identity
 from enitide_enidp.policy.remote import Packer
 from enitide_enidp.policy.state import PolicyState
@@ -27,7 +28,9 @@ pytestmark = pytest.mark.unit
 OWN, PEER = "10.0.0.2", "10.0.1.2"
 OLD, NEW = Relevance(pod_keys=frozenset({"app"})), Relevance(pod_keys=frozenset({"app", "tier"}))
 NOT_IN = [{"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["prod"]}]}]
+NOT_DEV = [{"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["dev"]}]}]
 ABSENT = [{"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}]
+WEB = {"matchLabels": {"app": "web"}}
 CLIENT = [{"matchLabels": {"app": "client"}}]
 TIER = [{"matchLabels": {"tier": "prod"}}]
 
@@ -67,7 +70,8 @@ class Node:
 
     def __init__(self, *, announced=OLD, own_tier="front", peer_tier="prod"):
         self.kernel = Watched()
-        self.state = PolicyState(self.kernel, lambda: 0.0)
+        self.now = 0.0
+        self.state = PolicyState(self.kernel, lambda: self.now)
         self.state.own.relevance = announced
         self.state.own.namespaces["d"] = {}
         self.packer, self.batches, self.revision = Packer("me"), {}, 0
@@ -126,6 +130,13 @@ class Node:
         spec["ingress"] = [{"fromEntities": ["all"]}]
         self._put("cilium.io/v2", "CiliumNetworkPolicy", name, spec)
 
+    def rule(self, action, selector, *, name="a", priority=5, tier="Admin"):
+        """A ClusterNetworkPolicy of web pods with one rule about these peers."""
+        pods = {"namespaceSelector": {}, "podSelector": selector}
+        spec = {"tier": tier, "priority": priority, "subject": {"pods": pods | {"podSelector": WEB}}}
+        spec["ingress"] = [{"action": action, "from": [{"pods": pods}]}]
+        self._put("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", name, spec)
+
     def _put(self, version, kind, name, spec):
         meta = {"name": name, "namespace": "d"}
         parsed = parse({"apiVersion": version, "kind": kind, "metadata": meta, "spec": spec})
@@ -176,6 +187,26 @@ EDITS = {
     "a subject by a new key in place of an old one": (
         lambda node: node.allow([]),
         lambda node: node.allow([], subject={"matchLabels": {"tier": "front"}}),
+    ),
+    "an Admin accept of what is not prod": (
+        lambda node: node.allow([], name="base"),
+        lambda node: node.rule("Accept", NOT_IN[0]),
+    ),
+    "an Admin accept of what has no tier": (
+        lambda node: node.allow([], name="base"),
+        lambda node: node.rule("Accept", ABSENT[0]),
+    ),
+    "an Admin deny by a new key in place of an old one": (
+        lambda node: node.rule("Deny", CLIENT[0]),
+        lambda node: node.rule("Deny", TIER[0]),
+    ),
+    "an Admin pass of what is not prod, before a deny of all": (
+        lambda node: node.rule("Deny", {}, name="all", priority=9),
+        lambda node: node.rule("Pass", NOT_IN[0]),
+    ),
+    "a baseline accept of what is not prod, before a deny of all": (
+        lambda node: node.rule("Deny", {}, name="all", priority=9, tier="Baseline"),
+        lambda node: node.rule("Accept", NOT_IN[0], tier="Baseline"),
     ),
     "a subject by what it is not": (lambda node: node.allow([]), lambda node: node.allow([], subject=NOT_IN[0])),
 }
@@ -274,3 +305,95 @@ def test_an_address_whose_pod_is_another_waits_for_its_identity_as_nobody_s_and_
     node.identity("client", cut=True)
     node.state.flush()
     assert node.kernel.identities[ip_address(PEER)] == 402
+
+
+KEPT = {
+    "peers by a new key": (lambda node: node.allow(CLIENT), lambda node: node.allow(TIER)),
+    "peers by what a new key is not": (lambda node: node.allow(CLIENT), lambda node: node.allow(NOT_DEV)),
+    "a subject by a new key": (
+        lambda node: node.allow(CLIENT),
+        lambda node: node.allow(CLIENT, subject={"matchLabels": {"tier": "front"}}),
+    ),
+    "a subject by what a new key is not": (
+        lambda node: node.allow(CLIENT),
+        lambda node: node.allow(CLIENT, subject=NOT_IN[0]),  # the pod is no prod
+    ),
+    "an Admin accept by a new key over a deny": (
+        lambda node: (node.allow([], name="base"), node.rule("Accept", CLIENT[0])),
+        lambda node: node.rule("Accept", TIER[0]),
+    ),
+    "an Admin deny of others by a new key": (
+        lambda node: node.rule("Deny", {"matchLabels": {"app": "thief"}}),
+        lambda node: node.rule("Deny", {"matchLabels": {"tier": "dev"}}),
+    ),
+    "an Admin pass by a new key over a deny": (
+        lambda node: (node.rule("Deny", {}, name="all", priority=9), node.rule("Pass", CLIENT[0])),
+        lambda node: node.rule("Pass", TIER[0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", KEPT)
+def test_what_both_the_old_and_the_new_version_allow_passes_at_every_write(edit):
+    before, after = KEPT[edit]
+    app = "web" if "subject" in edit else "client"
+    steps = rekey(app) | {"policy": after}
+    for order, flushes in orders(steps, TOLD_LAST):
+        node = Node(**{"peer_tier" if app == "web" else "own_tier": ""})
+        before(node)
+        node.start()
+        assert node.can_reach()
+        play(node, steps, order, flushes)
+        assert all(node.kernel.seen), (order, flushes)
+        assert node.state.policies.held == ()
+
+
+def test_an_edit_that_shuts_out_by_a_new_key_waits_for_the_key_but_not_for_ever():
+    node = Node()
+    node.allow(CLIENT)
+    node.start()
+    node.allow(NOT_IN)  # the client is prod: shut out
+    node.state.flush()
+    assert node.can_reach()
+    assert node.state.due_at == WAIT_S
+    node.now = WAIT_S
+    node.state.flush()
+    assert not node.can_reach()
+    assert len(node.state.policies.held) == 1
+    assert node.state.due_at is None
+
+
+@pytest.mark.parametrize("subject", [NOT_IN[0], ABSENT[0]])
+def test_a_new_policy_of_pods_told_apart_by_what_they_are_not_waits_for_the_key_but_not_for_ever(subject):
+    node = Node(own_tier="")
+    node.start()
+    node.allow([], subject=subject)
+    node.state.flush()
+    assert node.can_reach()
+    node.now = WAIT_S
+    node.state.flush()
+    assert not node.can_reach()
+
+
+def test_a_policy_edited_while_the_agent_starts_is_closed_for_nobody_knows_what_was_in_force():
+    node = Node()
+    node.state.policies.closing = True
+    node.allow(CLIENT)
+    node.allow(NOT_IN)
+    node.start()
+    assert not node.can_reach()
+
+
+def test_a_second_edit_while_the_first_waits_keeps_what_was_wholly_known():
+    node = Node()
+    node.allow(CLIENT)
+    node.start()
+    node.allow(NOT_IN)
+    node.state.flush()
+    node.allow(ABSENT)
+    node.state.flush()
+    assert node.can_reach()
+    node.allow([])
+    node.state.flush()
+    assert not node.can_reach()
+    assert node.state.policies.held == ()

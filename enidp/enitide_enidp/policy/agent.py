@@ -231,7 +231,7 @@ class PolicyAgent:
         held = sorted(map(str, self.state.policies.held))
         if held:
             text = f"the operator has not given pods identities by the label keys of {len(held)} policies yet"
-            text = f"{text}, which stay closed so far: {', '.join(held[:5])}"
+            text = f"{text}; until then they stay as they were, or closed where they are new: {', '.join(held[:5])}"
             self._waits.put("label keys", Reason.IDENTITY_PENDING, text)
         else:
             self._waits.clear("label keys")

@@ -68,7 +68,7 @@ class PolicyState:
 
     def __init__(self, kernel: Kernel, clock: Callable[[], float], *, audit: bool = False) -> None:
         self.engine = Engine(kernel.known_cidrs())
-        self.policies = KeyHold(self.engine)
+        self.policies = KeyHold(self.engine, clock)
         self.remote = Remote()
         self.identities = Identities(self._learned, self._forgotten)
         self.own = OwnPods(self.identities, self.remote.identity_of_pod)
@@ -106,7 +106,8 @@ class PolicyState:
     @property
     def due_at(self) -> float | None:
         """When there is something to do though nobody says so."""
-        return min(self._leaving.values(), default=None)
+        held = self.policies.due_at
+        return min([*self._leaving.values(), *([held] if held is not None else [])], default=None)
 
     # --- pods of this node -------------------------------------------------------------------------------------------
 
@@ -180,6 +181,7 @@ class PolicyState:
         """What changed since the last time; whether anything was written."""
         if not self.synced:
             return False
+        self.policies.expire()
         wrote = self._narrow() and self._write([], {}, [])
         wrote = self._write(self._choose(), *self._addresses()) or wrote
         if self._widen():  # every address has its new identity by now
