@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
@@ -19,8 +20,8 @@ from enitide_api.reasons import Reason
 from enitide_api.resources import KEYS_BATCH, EndpointBatch, ENINode, SecurityIdentity, decode
 from enitide_api.settings import OperatorSettings
 from enitide_kube.events import EventRecorder, ObjectRef
-from enitide_kube.objects import HasMeta, Meta, Slim
-from enitide_kube.port import ENDPOINTBATCH, ENINODE, NAMESPACE, POLICIES, SECURITYIDENTITY, Kind, KubePort
+from enitide_kube.objects import HasMeta, Meta
+from enitide_kube.port import ENDPOINTBATCH, ENINODE, NAMESPACE, POLICIES, SECURITYIDENTITY, SERVICE, Kind, KubePort
 from enitide_kube.reflector import OnChange, Reflector
 from enitide_operator.batches.join import Join
 from enitide_operator.batches.keys import Announcer
@@ -29,47 +30,25 @@ from enitide_operator.identities.ledger import Ledger
 from enitide_operator.identities.writer import Writer
 from enitide_operator.metrics import Metrics
 from enitide_operator.pods import SlimPod
+from enitide_operator.policykeys import (
+    PolicyKeys,
+    ServiceFact,
+    SlimNamespace,
+    decode_service,
+    policy_decoder,
+)
 from enitide_operator.tasks import Tasks
 from enitide_operator.term import Term
-from enitide_policy.labels import PodFacts, Relevance
-from enitide_policy.parse import parse
-from enitide_policy.problems import Problem
-from enitide_policy.relevance import relevance_of, relevance_of_settings
+from enitide_policy.labels import PodFacts
+from enitide_policy.relevance import relevance_of_settings
 from enitide_policy.relevance_book import RelevanceBook
+from enitide_policy.servicekeys import ServiceKeys
 
+SERVICES_WAIT_S = 5.0
 FRESH_S = 660.0  # the longest a watch lasts, and its grace
 T = TypeVar("T", bound=HasMeta)
 
 _log = get_logger(__name__)
-
-
-class SlimNamespace(Slim, frozen=True, kw_only=True):
-    """A namespace's name and labels."""
-
-    metadata: Meta = Meta()
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyKeys:
-    """A policy as the operator keeps it: what it makes relevant, and what is wrong with it."""
-
-    metadata: Meta
-    relevance: Relevance
-    problems: tuple[Problem, ...]
-
-
-def policy_decoder(kind: Kind) -> Callable[[bytes], PolicyKeys]:
-    """A reader of policies of one kind; a list's items do not say their kind themselves."""
-
-    def read(raw: bytes) -> PolicyKeys:
-        obj: dict[str, Any] = msgspec.json.decode(raw)
-        obj.setdefault("kind", kind.kind)
-        obj.setdefault("apiVersion", kind.api_version)
-        meta = msgspec.json.decode(raw, type=SlimNamespace).metadata
-        slim = Meta(name=meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version)
-        return PolicyKeys(slim, relevance_of([obj.get("spec"), obj.get("specs")]), parse(obj).problems)
-
-    return read
 
 
 class Directory:
@@ -116,6 +95,9 @@ class Directory:
         self._policies = [
             self._mirror(kind, policy_decoder(kind), self._policy_of(kind), optional=True) for kind in POLICIES
         ]
+        self._service_keys = ServiceKeys(self._relevance)
+        self._services = self._mirror(SERVICE, decode_service, self._on_service)
+        self._names_services = asyncio.Event()
         self._rekey = asyncio.Event()
         self._settled = asyncio.Event()
         self._tasks: Tasks | None = None
@@ -132,7 +114,13 @@ class Directory:
         async with asyncio.TaskGroup() as group:
             for mirror in self.mirrors:
                 group.create_task(mirror.run(), name=f"watch {mirror.kind.kind}")
+            group.create_task(self._watch_services(), name="watch Service")
             group.create_task(self._rekey_loop(), name="re-key")
+
+    async def _watch_services(self) -> None:
+        """Only once a policy names one."""
+        await self._names_services.wait()
+        await self._services.run()
 
     def lead(self, term: Term) -> None:
         """A term begins."""
@@ -199,10 +187,21 @@ class Directory:
         def on_change(key: str, old: PolicyKeys | None, new: PolicyKeys | None) -> None:
             if new is not None and (old is None or old.problems != new.problems):
                 self._tell_problems(kind, new)
-            self._relevance.put((kind.kind, key), new.relevance if new is not None else None, self._now())
+            name, now = (kind.kind, key), self._now()
+            self._relevance.put(name, new.relevance if new is not None else None, now)
+            self._service_keys.policy(name, new.services if new is not None else (), now)
+            if new is not None and any(not peer.addresses for peer in new.services):
+                self._names_services.set()
             self._rekey.set()
 
         return on_change
+
+    def _on_service(self, _key: str, old: ServiceFact | None, new: ServiceFact | None) -> None:
+        found = new or old
+        assert found is not None
+        key = (found.metadata.namespace, found.metadata.name)
+        self._service_keys.service(key, new.service if new is not None else None, self._now())
+        self._rekey.set()
 
     def _tell_problems(self, kind: Kind, policy: PolicyKeys) -> None:
         """One Event on the policy for each finding; the leader's alone, so that nobody reads it twice."""
@@ -231,14 +230,22 @@ class Directory:
             except TimeoutError:
                 pass
             self._rekey.clear()
-            if not all(mirror.synced.is_set() for mirror in self._policies):
-                await asyncio.gather(*(mirror.synced.wait() for mirror in self._policies))
+            for mirror in self._policies:
+                await mirror.synced.wait()
+            await self._wait_for_services()
             relevance = self._relevance.current(self._now())
             await self.announcer.narrow(relevance)
             for _ in self.ledger.rekey(relevance):
                 await asyncio.sleep(0)
             self.announcer.rekeyed()
             self._settled.set()
+
+    async def _wait_for_services(self) -> None:
+        """No longer than a moment: without the right to read them the keys of policies must count all the same."""
+        if self._names_services.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SERVICES_WAIT_S):
+                    await self._services.synced.wait()
 
     def _doubt(self, node: str, sentence: str) -> None:
         self._metrics.endpoints_doubted.inc()

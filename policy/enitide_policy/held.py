@@ -88,6 +88,14 @@ def held(policies: Iterable[Policy], announced: Relevance | None, *, close: bool
     return tuple(each for policy in policies for each in _policy(policy, announced, close=close))
 
 
+def held_peers(policies: Iterable[Policy], announced: Relevance) -> tuple[Policy, ...]:
+    """These policies with the peers that their rules may mean for now; whom they select stays as it is.
+
+    For peers that came of names of Services: what a policy says itself has been through `held`, and comes out the same.
+    """
+    return tuple(replace(each, rules=tuple(_rule(rule, announced) for rule in each.rules)) for each in policies)
+
+
 def _policy(policy: Policy, announced: Relevance, *, close: bool) -> Iterator[Policy]:
     rules = tuple(_rule(rule, announced) for rule in policy.rules)
     said = policy if rules == policy.rules else replace(policy, rules=rules)

@@ -102,13 +102,16 @@ def resolve(peers: Iterable[Peer], world: World) -> tuple[Peer, ...]:
 
 def services_of(peer: ServicePeer, world: World) -> list[Service]:
     """The Services that a peer names."""
-    return [
-        service
-        for service in world.services.values()
-        if peer.namespace in ("", service.namespace)
+    return [service for service in world.services.values() if means(peer, service)]
+
+
+def means(peer: ServicePeer, service: Service) -> bool:
+    """Whether a peer names this Service."""
+    return (
+        peer.namespace in ("", service.namespace)
         and peer.name in ("", service.name)
         and all(requirement.holds(dict(service.labels)) for requirement in peer.labels)
-    ]
+    )
 
 
 def _stands_for(peer: ServicePeer, service: Service, world: World) -> list[Peer]:

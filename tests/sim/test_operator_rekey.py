@@ -13,7 +13,15 @@ from enitide_enidp.policy.objects import decode_namespace, policy_decoder
 from enitide_enidp.policy.own import decode_identity
 from enitide_enidp.policy.remote import Packer
 from enitide_enidp.policy.state import PolicyState
-from enitide_kube.port import ENDPOINTBATCH, NAMESPACE, NETWORKPOLICY, SECURITYIDENTITY
+from enitide_kube.port import (
+    CILIUMNETWORKPOLICY,
+    CRD,
+    ENDPOINTBATCH,
+    NAMESPACE,
+    NETWORKPOLICY,
+    SECURITYIDENTITY,
+    SERVICE,
+)
 from enitide_kube.reflector import Reflector
 from enitide_lab.apistore.faults import Fault
 from enitide_lab.apistore.port import StoreKube
@@ -207,5 +215,67 @@ def test_a_leader_that_knows_of_fewer_keys_takes_them_back_first():
             seen.add(("tier" in world.keys().pod_labels, world.view()[PEER] == cut))
         assert seen == {(True, True), (False, True), (False, False)}
         second.stop()
+
+    run_virtual(main())
+
+
+ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+async def define_cilium(world):
+    kind = CILIUMNETWORKPOLICY
+    names = {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower(), "listKind": f"{kind.kind}List"}
+    version = {"name": kind.version, "served": True, "storage": True, "schema": {"openAPIV3Schema": ANYTHING}}
+    spec = {"group": kind.group, "scope": "Namespaced", "names": names, "versions": [version]}
+    meta = {"name": f"{kind.plural}.{kind.group}"}
+    await world.kube.create(CRD, {"apiVersion": CRD.api_version, "kind": CRD.kind, "metadata": meta, "spec": spec})
+
+
+def test_the_keys_by_which_a_service_selects_are_announced_once_a_policy_names_it():
+    async def main():
+        world = World()
+        await cluster(world)
+        await define_cilium(world)
+        selects = {"selector": {"tier": "prod"}, "ports": [{"port": 80}]}
+        body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "db"}, "spec": selects}
+        await world.kube.create(SERVICE, body, namespace="d")
+        operator = Operator(world, "op")
+        await operator.lead()
+        await until(lambda: world.keys() is not None)
+        await asyncio.sleep(5)
+        assert "tier" not in (world.keys().pod_labels or ())
+        assert not [each for each in world.store.requests if each[0] == "op" and each[2] == "Service"]
+        named = [{"toServices": [{"k8sService": {"serviceName": "db"}}]}]
+        policy = {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"name": "c"}}
+        policy["spec"] = {"endpointSelector": {}, "egressDeny": named}
+        await world.kube.create(CILIUMNETWORKPOLICY, policy, namespace="d")
+        await until(lambda: "tier" in world.keys().pod_labels)
+        assert {each.spec.pod_labels.get("tier") for each in world.identities().values()} == {None, "prod"}
+        patch = {"spec": {"selector": {"tier": None, "app": "web"}}}
+        await world.kube.patch(SERVICE, "db", patch, namespace="d")
+        await until(lambda: "app" in world.keys().pod_labels)
+        await asyncio.sleep(HOLD_S + 5)
+        assert set(world.keys().pod_labels) == {"app"}
+        operator.stop()
+
+    run_virtual(main())
+
+
+def test_an_operator_that_may_not_read_services_cuts_identities_to_the_other_keys_all_the_same():
+    async def main():
+        world = World()
+        await cluster(world)
+        await define_cilium(world)
+        world.store.faults.add(
+            Fault(kind="Service", verbs=frozenset({"list", "watch"}), code=403, times=None, client="op")
+        )
+        named = [{"toServices": [{"k8sService": {"serviceName": "db"}}]}]
+        policy = {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"name": "c"}}
+        policy["spec"] = {"endpointSelector": {"matchLabels": {"app": "web"}}, "egressDeny": named}
+        await world.kube.create(CILIUMNETWORKPOLICY, policy, namespace="d")
+        operator = Operator(world, "op")
+        await operator.lead()
+        await until(lambda: world.keys() is not None and "app" in world.keys().pod_labels)
+        operator.stop()
 
     run_virtual(main())

@@ -47,6 +47,7 @@ from enitide_kube.port import (
 from enitide_kube.reflector import OnChange, Reflector
 from enitide_policy.relevance import relevance_of_settings
 from enitide_policy.relevance_book import RelevanceBook
+from enitide_policy.servicekeys import ServiceKeys
 
 IDENTITY_WAIT_S = 5.0
 _AGAIN_S = 1.0
@@ -72,6 +73,7 @@ class PolicyAgent:
         self._loop = loop
         self._packer = Packer(node)
         self._relevance = RelevanceBook(relevance_of_settings(settings.identity_labels))
+        self._service_keys = ServiceKeys(self._relevance)
         self._news = asyncio.Event()
         self._wake = asyncio.Event()
         self._used: dict[str, asyncio.Event] = {"services": asyncio.Event(), "nodes": asyncio.Event()}
@@ -268,10 +270,12 @@ class PolicyAgent:
             self.policies.pop(name, None)
             self.state.policies.put(found.ref, ())
             self._relevance.put(name, None, now)
+            self._service_keys.policy(name, (), now)
         else:
             self.policies[name] = new
             self.state.policies.put(new.ref, new.policies)
             self._relevance.put(name, new.relevance, now)
+            self._service_keys.policy(name, new.services, now)
             for what, needed in (("services", new.services), ("nodes", new.nodes)):
                 if needed:
                     self._used[what].set()
@@ -289,7 +293,9 @@ class PolicyAgent:
     def _on_service(self, _key: str, old: Fact | None, new: Fact | None) -> None:
         found = new or old
         assert found is not None
-        self.state.engine.service((found.metadata.namespace, found.metadata.name), new.service if new else None)
+        key, service = (found.metadata.namespace, found.metadata.name), new.service if new else None
+        self.state.engine.service(key, service)
+        self._service_keys.service(key, service, self._loop.time())
         self._changed()
 
     def _on_slice(self, _key: str, old: Fact | None, new: Fact | None) -> None:

@@ -26,7 +26,7 @@ Policies = tuple[Policy, ...]
 class Hold:
     """Why a policy is not in force as written. `before`: what it said when all its keys were known last.
 
-    `until`: when the wait ends. `close`: pods that it may select are closed by it, since nobody knows what was in force.
+    `until`: when the wait ends. `close`: what it may select is closed: nobody knows what was in force.
     """
 
     before: Policies
@@ -62,14 +62,15 @@ class KeyHold:
         if announced == self.announced:
             return False
         self.announced = announced
+        self.engine.announce(announced)
         for ref in tuple(self._written):
             self._install(ref)
         return True
 
     @property
     def held(self) -> tuple[ObjectRef, ...]:
-        """Policies that wait for a key."""
-        return tuple(self._held)
+        """Policies that wait for a key, of their own or of a Service that they name."""
+        return tuple(dict.fromkeys((*self._held, *self.engine.held)))
 
     @property
     def due_at(self) -> float | None:

@@ -15,19 +15,20 @@ from enitide_policy.model import NodesPeer, Policy, ServicePeer
 from enitide_policy.parse import parse
 from enitide_policy.problems import ObjectRef, Problem
 from enitide_policy.relevance import relevance_of
+from enitide_policy.servicekeys import services_named
 from enitide_policy.world import Backend, Node, Service
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyObject:
-    """One policy, read. `services`, `nodes`: it names some, so they have to be watched."""
+    """One policy, read. `services`, `nodes`: it names these, or some, so they have to be watched."""
 
     metadata: Meta
     ref: ObjectRef
     policies: tuple[Policy, ...]
     problems: tuple[Problem, ...]
     relevance: Relevance
-    services: bool
+    services: tuple[ServicePeer, ...]
     nodes: bool
 
 
@@ -46,7 +47,7 @@ def policy_decoder(kind: Kind) -> Any:
             parsed.policies,
             parsed.problems,
             relevance_of([obj.get("spec"), obj.get("specs")]),
-            any(isinstance(peer, ServicePeer) for peer in peers),
+            services_named(parsed.policies),
             any(isinstance(peer, NodesPeer) for peer in peers),
         )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from enitide_policy.held import held_peers, names_hidden
+from enitide_policy.labels import Relevance
 from enitide_policy.model import NodesPeer, Policy, ServicePeer
 from enitide_policy.problems import ObjectRef
 from enitide_policy.world import Backend, Node, Service, World, resolved
@@ -14,6 +16,7 @@ Key = tuple[str, str]
 class Dynamic:
     """Keeps every policy as written, and nodes, Services and backends to resolve it by.
 
+    `held`: those that wait for identities to be cut to a Service's keys.
     An event asks only for the policies whose words could mean its Service: one that names another costs nothing.
     """
 
@@ -25,10 +28,12 @@ class Dynamic:
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, tuple[Backend, ...]] = {}
         self._of_service: dict[Key, dict[Key, None]] = {}
+        self._announced: Relevance | None = None
+        self.held: dict[ObjectRef, None] = {}
 
     def keep(self, ref: ObjectRef, policies: tuple[Policy, ...]) -> None:
         """The policies of one object as written; none if it is gone."""
-        for kept in (self._written, self._by_nodes, self._by_services):
+        for kept in (self._written, self._by_nodes, self._by_services, self.held):
             kept.pop(ref, None)
         if policies:
             self._written[ref] = policies
@@ -53,7 +58,21 @@ class Dynamic:
                 services.update((key, one) for key, one in self._services.items() if _could_mean(peer, key))
         slices = (self._slices[one] for key in services for one in self._of_service.get(key, ()))
         backends = tuple(backend for some in slices for backend in some)
-        return resolved(written, World(nodes=self._nodes, services=services, backends=backends))
+        found = resolved(written, World(nodes=self._nodes, services=services, backends=backends))
+        return self._certain(ref, found) if services else found
+
+    def _certain(self, ref: ObjectRef, found: tuple[Policy, ...]) -> tuple[Policy, ...]:
+        """Keys of a Service's selector are closed like those of a policy, until identities are cut to them."""
+        self.held.pop(ref, None)
+        if self._announced is None or not any(names_hidden(each, self._announced) for each in found):
+            return found
+        self.held[ref] = None
+        return held_peers(found, self._announced)
+
+    def announce(self, announced: Relevance | None) -> Iterable[ObjectRef]:
+        """Identities are cut to these keys; policies to resolve again."""
+        self._announced = announced
+        return tuple(self._by_services)
 
     def node(self, name: str, node: Node | None) -> Iterable[ObjectRef]:
         """Policies to resolve again."""

@@ -19,7 +19,7 @@ from enitide_policy.engine.placement import Placement
 from enitide_policy.engine.policies import Gained, Installed, PolicyStore
 from enitide_policy.engine.ruleset import RuleSetState
 from enitide_policy.engine.selectorcache import SelectorCache, base_of
-from enitide_policy.labels import IdentityLabels
+from enitide_policy.labels import IdentityLabels, Relevance
 from enitide_policy.mapstate import Changes, Network, RuleSet
 from enitide_policy.model import Policy
 from enitide_policy.problems import ObjectRef
@@ -87,6 +87,15 @@ class Engine:
     def backends(self, slice_key: tuple[str, str], backends: Iterable[Backend]) -> None:
         """The endpoints of one EndpointSlice now."""
         self._reinstall(self._dynamic.backends(slice_key, tuple(backends)))
+
+    def announce(self, keys: Relevance | None) -> None:
+        """Identities are cut to these keys; None: to all. Matters to policies that name Services."""
+        self._reinstall(self._dynamic.announce(keys))
+
+    @property
+    def held(self) -> tuple[ObjectRef, ...]:
+        """Policies that wait for identities to be cut to the keys of a Service."""
+        return tuple(self._dynamic.held)
 
     def endpoint(self, name: str, identity: int | None) -> None:
         """A pod on this node has this identity, or (None) is gone: also from the kernel, before the next commit.

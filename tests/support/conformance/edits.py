@@ -33,11 +33,6 @@ def block(*excepted: str) -> str:
     )
 
 
-# names the port, so that identities tell it apart from the first state on
-NAMED = (
-    policy("podSelector: {matchLabels: {pod: none}}\ningress: [{ports: [{port: dns, protocol: UDP}]}]", "n", "z")
-    + "---"
-)
 FROM_Y = policy("podSelector: {}\ningress: [{from: [{namespaceSelector: {matchLabels: {ns: y}}}]}]")
 WEAK = cnp("weak", 50, f"{RED}\ningress: [{{action: Deny, from: [{peer('blue')}]}}]")
 BASE = cnp("base", 1, f"{RED}\ningress: [{{action: Deny, from: [{{namespaces: {{}}}}]}}]", "Baseline")
@@ -60,9 +55,9 @@ EDITS: dict[str, list[State]] = {
         State(letters("c")), State(""),
     ],
     "ports of a rule are edited": [
-        State(NAMED + letters("b", "c", ports=f", ports: [{{protocol: UDP, port: {port}}}]"))
+        State(letters("b", "c", ports=f", ports: [{{protocol: UDP, port: {port}}}]"))
         for port in (80, 53, "dns")
-    ] + [State(NAMED + letters("b", "c", ports=", ports: [{protocol: UDP, port: 53, endPort: 80}]"))],
+    ] + [State(letters("b", "c", ports=", ports: [{protocol: UDP, port: 53, endPort: 80}]"))],
     "ingress becomes egress": [
         State(policy("podSelector: {}\npolicyTypes: [Ingress]")),
         State(policy("podSelector: {}\npolicyTypes: [Egress]")),
