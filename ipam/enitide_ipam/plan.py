@@ -10,8 +10,6 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from enitide_api.reasons import Reason
 from enitide_api.resources import PendingInterface
 from enitide_ipam import tide
@@ -52,7 +50,8 @@ class Tide:
     """A node's marks beside what it has: `expected` includes ENIs on order and requests under way.
 
     `held`: addresses that pods hold on ENIs which the class does not admit any more. `maximum`: maxAllocate;
-    `marks.maximum` is what of it is left beside what was released and EC2 still has there.
+    `marks.maximum` is what of it is left beside what nobody uses any more and EC2 still has there. `leaving`: how much
+    of that is about to go.
     """
 
     marks: tide.Levels
@@ -61,6 +60,7 @@ class Tide:
     room: int
     held: int = 0
     maximum: int | None = None
+    leaving: int = 0
 
     @property
     def provisioned(self) -> int:
@@ -133,15 +133,15 @@ def node_tide(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: Iterable[
     under_way = sum(_brings(action) for action in snapshot.in_flight if not isinstance(action, CreateInterface))
     # what pods hold on ENIs that the class does not admit any more counts; the rest there is neither had nor free
     held, idle = held_on_retired(snapshot)
-    pool = class_.pool
-    if idle and pool.max_allocate is not None:
-        pool = msgspec.structs.replace(pool, max_allocate=max(0, pool.max_allocate - idle))
-    marks = tide.levels(snapshot.demand, snapshot.bound, pool, prefix_delegation=may_use_prefixes(limits, class_))
+    prefixes = may_use_prefixes(limits, class_)
+    marks = tide.levels(snapshot.demand, snapshot.bound, class_.pool, prefix_delegation=prefixes)
+    released = still_leaving(snapshot)
     if marks.maximum is not None:
         # the levels stand as if it were gone already, but nothing is taken in its place before it is
-        marks = replace(marks, maximum=max(0, marks.maximum - still_leaving(snapshot)))
+        marks = replace(marks, maximum=max(0, marks.maximum - released - idle))
     expected = capacity.provisioned + capacity.expected + under_way + held
-    return Tide(marks, capacity, expected, capacity.room, held, pool.max_allocate)
+    leaving = released + (idle if class_.release.enabled else 0)
+    return Tide(marks, capacity, expected, capacity.room, held, class_.pool.max_allocate, leaving)
 
 
 def snapshot_capacity(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: Iterable[SubnetView]) -> NodeCapacity:
@@ -347,7 +347,7 @@ def _full(work: _Work, count: int, actions: tuple[Action, ...]) -> Plan:
     """For a node that wants more than the `count` addresses it comes to, and has no room: for good, or for a moment."""
     state = work.state
     going = {eni.id for eni in work.snapshot.enis} & set(work.snapshot.removing)
-    if state.maximum_reached and state.maximum is not None and count < state.maximum:
+    if state.maximum_reached and state.leaving and state.maximum is not None and count < state.maximum:
         message = f"maxAllocate {state.maximum} also counts what is being released, until EC2 has it back"
         return Plan(actions, Reason.FILLING, message)
     if going and not actions and not state.maximum_reached:  # not for want of places
@@ -369,8 +369,10 @@ def _explained(sheet: Filling, work: _Work, actions: list[Action]) -> Plan:
 
 def capacity_sentence(state: Tide, limits: InstanceLimits) -> str:
     """Why the node cannot have more; no number that changes with every pod."""
-    if state.maximum_reached:
+    if state.maximum_reached and state.maximum == state.marks.maximum:
         return f"maxAllocate {state.maximum} is reached"
+    if state.maximum_reached:
+        return f"maxAllocate {state.maximum} is reached; it counts idle addresses of ENIs that the class does not admit"
     return f"all {state.capacity.slots} address slots of this {limits.type} are taken"
 
 

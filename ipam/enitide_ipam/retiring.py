@@ -60,13 +60,17 @@ def idle_since(snapshot: NodeSnapshot, cluster: str, now: float) -> dict[str, fl
 
 
 def held_on_retired(snapshot: NodeSnapshot) -> tuple[int, int]:
-    """(addresses of retired ENIs that reported endpoints hold, all others of theirs that EC2 still has there)."""
-    held = total = 0
+    """(addresses of retired ENIs that reported endpoints hold, all others of theirs that EC2 still has there).
+
+    The others of an excluded ENI are not counted: they are no more ours than before it served us, and never go back.
+    """
+    held = idle = 0
     for eni in retired(snapshot):
         addresses = [text(each) for cidr in (*eni.addresses, *eni.prefixes) for each in expand(cidr)]
-        held += sum(each in snapshot.busy for each in addresses)
-        total += len(addresses)
-    return held, total - held
+        busy = sum(each in snapshot.busy for each in addresses)
+        held += busy
+        idle += 0 if is_excluded(eni, snapshot.class_.interfaces) else len(addresses) - busy
+    return held, idle
 
 
 def still_leaving(snapshot: NodeSnapshot) -> int:

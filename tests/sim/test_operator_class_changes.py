@@ -11,6 +11,7 @@ from support.pool_agents import NodeAgent
 from support.virtual_loop import run_virtual
 
 from enitide_kube.port import ENICLASS, NODE
+from enitide_lab.ec2model import Fault
 from enitide_lab.ec2model.limits import make_type
 from enitide_lab.ec2model.types import NetworkInterface
 
@@ -203,6 +204,27 @@ def test_a_subnet_selector_that_leaves_out_used_subnets_changes_nothing_of_what_
         new = [each for each in stage.scene.attached("n") if each.id not in enis]
         assert {each.subnet_id for each in new} == {other}
         assert stage.agent.lost == []
+
+    run_virtual(scenario())
+
+
+def test_enis_that_drain_while_the_maximum_is_lowered_take_no_address_from_good_ones() -> None:
+    async def scenario() -> None:
+        stage = Stage()
+        await stage.begin(2, pool={"preAllocate": 12, "maxAboveWatermark": 0})  # 9 on the first ENI, 5 on the second
+        assert await stage.published() == {0: 9, 1: 5}
+        pods = set(stage.agent.held())
+        # what the first one gives up is on the node for as long as EC2 refuses to take it back
+        stage.scene.physics.add(Fault("UnassignPrivateIpAddresses", code="UnauthorizedOperation", for_s=600))
+        await stage.change(interfaces={"firstIndex": 1}, pool={"maxAllocate": 7})
+        for _ in range(120):
+            await stage.unhurt(5, pods)
+            assert (await stage.published())[1] == 5
+        await asyncio.sleep(600)
+        assert await stage.published() == {0: 2, 1: 5}
+        first = stage.eni(0)
+        assert first is not None
+        assert len(first.addresses) == 1 + 2
 
     run_virtual(scenario())
 

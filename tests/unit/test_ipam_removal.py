@@ -11,7 +11,7 @@ from support.ipam_facts import GROUPS, SETTINGS, eni, eni_class, node, shape, su
 
 from enitide_api.reasons import Reason
 from enitide_api.resources import Demand, ENINodeStatus, Interface, PoolLevels, Reclaim, ReleasePolicy
-from enitide_ipam import handover
+from enitide_ipam import handover, tide
 from enitide_ipam.handover import Bounds
 from enitide_ipam.model import (
     TAG_CLUSTER,
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.unit
 NOW = 1_800_000_000.0
 OURS = {TAG_CLUSTER: "demo", TAG_TOKEN: "t"}
 LONG_AGO = NOW - 1e6
+BIG = shape((3,), 30)
 
 
 def ours(index: int, singles: int = 0, **more):
@@ -168,6 +169,42 @@ def test_free_addresses_of_a_retired_eni_count_against_the_maximum_until_they_ar
     plan = plan_node(snapshot, [subnet()], GROUPS, SETTINGS, NOW)
     (made,) = [each for each in plan.actions if isinstance(each, CreateInterface)]
     assert made.addresses == 1
+
+
+def retiring(max_allocate: int, *, excluded: bool = False):
+    """Nine idle addresses on the node's own ENI, which the class does not admit any more, and twelve on a good one."""
+    shown = ENINodeStatus(interfaces=(Interface(id="eni-0", card=0, index=0),))
+    pool = PoolLevels(pre_allocate=4, max_above_watermark=4, max_allocate=max_allocate)
+    tags = {"hands": "off"} if excluded else {}
+    class_ = eni_class(first_index=0 if excluded else 1, exclude_tags=tags, pool=pool)
+    own = replace(eni(singles=9), tags=tags)
+    return node(own, ours(1, 12), class_=class_, published=shown, demand=Demand(in_use=5), limits=BIG)
+
+
+def test_idle_addresses_of_a_retired_eni_ask_nothing_back_from_good_ones():
+    state = node_tide(retiring(18), BIG, [subnet()])
+    assert (state.marks.low, state.marks.high, state.provisioned) == (9, 13, 12)
+    assert tide.give_back(state.marks, state.provisioned) == 0
+    lower = node_tide(retiring(10), BIG, [subnet()])
+    assert tide.give_back(lower.marks, lower.provisioned) == 2  # that is what the maximum itself asks for
+
+
+def test_what_is_idle_on_a_retired_eni_holds_the_maximum_back_for_a_moment_or_for_good_where_nothing_goes_back():
+    full = replace(retiring(22), demand=Demand(in_use=14))
+    plan = plan_node(full, [subnet()], GROUPS, SETTINGS, NOW)
+    assert [each.count for each in plan.actions if isinstance(each, AssignAddresses)] == [1]  # 12 + 9 are there
+    assert (plan.wait, "22" in plan.message) == (Reason.FILLING, True)
+    kept = replace(full, class_=msgspec.structs.replace(full.class_, release=ReleasePolicy(enabled=False)))
+    plan = plan_node(kept, [subnet()], GROUPS, SETTINGS, NOW)
+    assert (plan.wait, "22" in plan.message) == (Reason.AT_CAPACITY, True)
+
+
+def test_idle_addresses_of_an_excluded_eni_count_for_nothing():
+    full = replace(retiring(22, excluded=True), demand=Demand(in_use=14))
+    assert [each.id for each in retired(full)] == ["eni-0"]
+    plan = plan_node(full, [subnet()], GROUPS, SETTINGS, NOW)
+    assert sum(each.count for each in plan.actions if isinstance(each, AssignAddresses)) == 10
+    assert plan.wait is None
 
 
 # --- the agent's word ---
