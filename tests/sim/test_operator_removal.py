@@ -225,8 +225,8 @@ def test_only_enis_with_this_clusters_own_tag_are_removed() -> None:
             scene.model.attach_network_interface(made.id, scene.instances["n"], index)
         agent = NodeAgent(scene, "n")
         scene.operator()
-        await agent.use(50)  # fills all four ENIs of 14
-        await scene.until(lambda: _full(scene, 54), "four ENIs", 60)
+        await agent.use(38)  # fills the three ENIs of 14 that are not another cluster's
+        await scene.until(lambda: _full(scene, 42), "three ENIs", 60)
         await agent.use(0)
         await scene.until(lambda: _alone(scene, 3), "ours is gone", 900)
         await asyncio.sleep(3600)
