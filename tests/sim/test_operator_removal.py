@@ -25,10 +25,12 @@ async def _full(scene: Scene, provisioned: int = 24) -> bool:
 
 
 async def _alone(scene: Scene, enis: int = 1) -> bool:
-    """Down to so many ENIs, everything settled."""
+    """Down to so many ENIs, everything settled; all but another cluster's are published."""
     status = (await scene.eninode("n")).status
     settled = not (status.releasing or status.removing or status.reclaim)
-    return len(scene.attached("n")) == enis == len(status.interfaces) and settled and not scene.detached()
+    attached = scene.attached("n")
+    ours = [each for each in attached if each.tags.get(TAG_CLUSTER) != "other"]
+    return len(attached) == enis and len(ours) == len(status.interfaces) and settled and not scene.detached()
 
 
 async def _holds(agent: NodeAgent, count: int) -> bool:
