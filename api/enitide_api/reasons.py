@@ -81,6 +81,7 @@ class Reason(StrEnum):
     POLICY_INVALID = "PolicyInvalid"  # a part is not valid in its language; that part is closed
     POLICY_UNKNOWN_FIELD = "PolicyUnknownField"  # a field we do not know; that part is closed
     POLICY_UNSUPPORTED = "PolicyUnsupported"  # valid, but not done here; that part is closed
+    POLICY_ACCEPTED = "PolicyAccepted"  # all of it is in force as written
     PRIORITY_CLASH = "PriorityClash"  # two policies of one tier with one priority
     OBJECT_INVALID = "ObjectInvalid"  # a Pod, Node, Service … that cannot be used as it is written
     # policies: why a connection passes or not

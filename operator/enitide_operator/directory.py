@@ -30,6 +30,7 @@ from enitide_operator.identities.ledger import Ledger
 from enitide_operator.identities.writer import Writer
 from enitide_operator.metrics import Metrics
 from enitide_operator.pods import SlimPod
+from enitide_operator.policybook import PolicyBook
 from enitide_operator.policykeys import (
     PolicyKeys,
     ServiceFact,
@@ -95,6 +96,7 @@ class Directory:
         self._policies = [
             self._mirror(kind, policy_decoder(kind), self._policy_of(kind), optional=True) for kind in POLICIES
         ]
+        self.policies = PolicyBook(kube, rng, events, metrics, now=now, is_leading=lambda: self._tasks is not None)
         self._service_keys = ServiceKeys(self._relevance)
         self._services = self._mirror(SERVICE, decode_service, self._on_service)
         self._names_services = asyncio.Event()
@@ -134,13 +136,14 @@ class Directory:
             await mirror.synced.wait()
         self._rekey.set()
         await self._settled.wait()
-        self._tell_all_problems()
+        self.policies.tell_all()
         await self.announcer.begin(term)
         self._rekey.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.writer.run(term), name="identities")
             group.create_task(self.publisher.run(term, self._replay), name="endpoint batches")
             group.create_task(self.announcer.run(term), name="announced keys")
+            group.create_task(self.policies.run(term), name="status of policies")
 
     def follow(self) -> None:
         """It is over."""
@@ -185,8 +188,7 @@ class Directory:
 
     def _policy_of(self, kind: Kind) -> OnChange[PolicyKeys]:
         def on_change(key: str, old: PolicyKeys | None, new: PolicyKeys | None) -> None:
-            if new is not None and (old is None or old.problems != new.problems):
-                self._tell_problems(kind, new)
+            self.policies.on_policy(kind, old, new)
             name, now = (kind.kind, key), self._now()
             self._relevance.put(name, new.relevance if new is not None else None, now)
             self._service_keys.policy(name, new.services if new is not None else (), now)
@@ -202,23 +204,6 @@ class Directory:
         key = (found.metadata.namespace, found.metadata.name)
         self._service_keys.service(key, new.service if new is not None else None, self._now())
         self._rekey.set()
-
-    def _tell_problems(self, kind: Kind, policy: PolicyKeys) -> None:
-        """One Event on the policy for each finding; the leader's alone, so that nobody reads it twice."""
-        if self._tasks is None:
-            return
-        meta = policy.metadata
-        ref = ObjectRef(kind, meta.name, meta.namespace, meta.uid)
-        for reason in {problem.reason for problem in policy.problems}:
-            found = [each for each in policy.problems if each.reason is reason]
-            note = "; ".join(f"{each.field}: {each.message}" for each in found)
-            self._metrics.policy_problems.labels(kind.kind, reason).inc(len(found))
-            self._events.record(ref, reason, note, action="ReadingPolicy", event_type="Warning")
-
-    def _tell_all_problems(self) -> None:
-        for mirror, kind in zip(self._policies, POLICIES, strict=True):
-            for policy in tuple(mirror.store.values()):
-                self._tell_problems(kind, policy)
 
     async def _rekey_loop(self) -> None:
         """Follow the policies' keys: at once where one is new, later where nobody names one any more."""

@@ -13,7 +13,7 @@ from enitide_kube.port import SERVICE, Kind
 from enitide_policy.labels import Relevance
 from enitide_policy.manifests import read
 from enitide_policy.model import ServicePeer
-from enitide_policy.parse import parse
+from enitide_policy.parse import Rank, parse, ranks_of
 from enitide_policy.problems import Problem
 from enitide_policy.relevance import relevance_of
 from enitide_policy.servicekeys import services_named
@@ -28,12 +28,17 @@ class SlimNamespace(Slim, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class PolicyKeys:
-    """A policy as the operator keeps it: what it makes relevant, what is wrong with it, which Services it names."""
+    """A policy as the operator keeps it: what it makes relevant, what is wrong with it, which Services it names.
+
+    `conditions`: those in its status, whoever wrote them.
+    """
 
     metadata: Meta
     relevance: Relevance
     problems: tuple[Problem, ...]
-    services: tuple[ServicePeer, ...]
+    services: tuple[ServicePeer, ...] = ()
+    ranks: frozenset[Rank] = frozenset()
+    conditions: tuple[dict[str, Any], ...] = ()
 
 
 def policy_decoder(kind: Kind) -> Callable[[bytes], PolicyKeys]:
@@ -43,13 +48,34 @@ def policy_decoder(kind: Kind) -> Callable[[bytes], PolicyKeys]:
         obj: dict[str, Any] = msgspec.json.decode(raw)
         obj.setdefault("kind", kind.kind)
         obj.setdefault("apiVersion", kind.api_version)
-        meta = msgspec.json.decode(raw, type=SlimNamespace).metadata
-        slim = Meta(name=meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version)
         parsed = parse(obj)
-        relevance = relevance_of([obj.get("spec"), obj.get("specs")])
-        return PolicyKeys(slim, relevance, parsed.problems, services_named(parsed.policies))
+        return PolicyKeys(
+            _slim(raw),
+            relevance_of([obj.get("spec"), obj.get("specs")]),
+            parsed.problems,
+            services_named(parsed.policies),
+            ranks_of(parsed.policies),
+            conditions_in(obj.get("status")),
+        )
 
     return read
+
+
+def conditions_in(status: Any) -> tuple[dict[str, Any], ...]:
+    """The conditions of a status as it was written."""
+    listed = status.get("conditions") if isinstance(status, dict) else None
+    return tuple(each for each in listed if isinstance(each, dict)) if isinstance(listed, list) else ()
+
+
+def _slim(raw: bytes) -> Meta:
+    meta = msgspec.json.decode(raw, type=SlimNamespace).metadata
+    return Meta(
+        name=meta.name,
+        namespace=meta.namespace,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        generation=meta.generation,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +90,4 @@ def decode_service(raw: bytes) -> ServiceFact:
     """A Service's bytes; agents read the same of it."""
     obj: dict[str, Any] = msgspec.json.decode(raw)
     obj |= {"kind": SERVICE.kind, "apiVersion": SERVICE.api_version}
-    meta = msgspec.json.decode(raw, type=SlimNamespace).metadata
-    slim = Meta(name=meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version)
-    return ServiceFact(slim, next(iter(read([obj]).world.services.values()), None))
+    return ServiceFact(_slim(raw), next(iter(read([obj]).world.services.values()), None))

@@ -29,6 +29,8 @@ _DIALECTS = {
     "BaselineAdminNetworkPolicy": clusternetworkpolicy.BASELINE,
 }
 
+Rank = tuple[Tier, int]  # a tier, and a priority in it
+NAMED_CLASHES = 5  # a message stays readable
 
 _GROUPS = {
     kind: frozenset({versions[0].partition("/")[0]} | ({"extensions"} if kind == "NetworkPolicy" else set()))
@@ -92,23 +94,28 @@ def _policies(place: Place, obj: Mapping[str, Any]) -> list[Policy]:
     return [policy for part, (at, item) in enumerate(specs) for policy in cilium.read(at, item, part)]
 
 
+def ranks_of(policies: Iterable[Policy]) -> frozenset[Rank]:
+    """Where in the order of their tiers policies stand that must not share it with others."""
+    ordered = ("ClusterNetworkPolicy", "AdminNetworkPolicy")
+    return frozenset((policy.tier, policy.priority) for policy in policies if policy.ref.kind in ordered)
+
+
 def clashes(policies: Iterable[Policy]) -> list[Problem]:
     """Policies of one tier with equal priority: which of them decides is undefined in their language.
 
     Here the name decides, the first in the alphabet being stronger; the problem stands on each of them.
     """
-    places: dict[tuple[Tier, int], set[ObjectRef]] = {}
+    found: dict[Rank, set[ObjectRef]] = {}
     for policy in policies:
-        if policy.ref.kind in ("ClusterNetworkPolicy", "AdminNetworkPolicy"):
-            places.setdefault((policy.tier, policy.priority), set()).add(policy.ref)
-    return [
-        Problem(ref, "spec.priority", Reason.PRIORITY_CLASH, _clash(ref, priority, refs))
-        for (_, priority), refs in sorted(places.items())
-        if len(refs) > 1
-        for ref in sorted(refs)
-    ]
+        for rank in ranks_of([policy]):
+            found.setdefault(rank, set()).add(policy.ref)
+    return [clash(ref, rank, refs) for rank, refs in sorted(found.items()) if len(refs) > 1 for ref in sorted(refs)]
 
 
-def _clash(ref: ObjectRef, priority: int, refs: set[ObjectRef]) -> str:
-    others = ", ".join(str(other) for other in sorted(refs - {ref}))
-    return f"priority {priority} is also that of {others}: write a number of its own (0-1000); until then names decide"
+def clash(ref: ObjectRef, rank: Rank, refs: Iterable[ObjectRef]) -> Problem:
+    """What is said of one of the policies `refs` that share a rank."""
+    others = [str(other) for other in sorted(refs) if other != ref]
+    more = f" and {len(others) - NAMED_CLASHES} more" if len(others) > NAMED_CLASHES else ""
+    whose = f"{', '.join(others[:NAMED_CLASHES])}{more}"
+    message = f"priority {rank[1]} is also that of {whose}: write a number of its own (0-1000); until then names decide"
+    return Problem(ref, "spec.priority", Reason.PRIORITY_CLASH, message)
