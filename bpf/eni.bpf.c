@@ -18,7 +18,8 @@ static __always_inline int to_next(struct __sk_buff *skb, __u32 hook)
 }
 
 /* To or from the node itself, where policy holds for it. */
-static __always_inline bool host_may(struct __sk_buff *skb, struct packet *packet, __u32 hook)
+static __always_inline bool host_may(struct __sk_buff *skb, struct packet *packet, __u32 hook,
+				     struct live *live)
 {
 	struct end sender = {NO_PLACE, 0}, receiver = {NO_PLACE, 0};
 
@@ -31,36 +32,68 @@ static __always_inline bool host_may(struct __sk_buff *skb, struct packet *packe
 		host_end(&sender, &packet->source);
 	if (receiver.place == NO_PLACE && sender.place == NO_PLACE)
 		return true;
-	return may_pass(skb, packet, sender, receiver, hook, hook == HOOK_FROM_WIRE ? skb->ifindex : 0);
+	if (hook == HOOK_TO_WIRE)
+		find_live(skb, packet, live);
+	return may_pass(skb, packet, sender, receiver, hook, hook == HOOK_FROM_WIRE ? skb->ifindex : 0, live);
+}
+
+static __always_inline int hand_over(struct __sk_buff *skb, struct packet *packet,
+				     const struct local_pod *pod)
+{
+	const int action = deliver(skb, packet, pod);
+
+	if (action != TC_ACT_REDIRECT)
+		return drop(skb, packet, pod->endpoint_id, REASON_HOOK(DROP_REWRITE_FAILED, HOOK_FROM_WIRE),
+			    NULL);
+	return pass(skb, HOOK_FROM_WIRE, PATH_PEER, action);
+}
+
+/* The short way: the pod that the connection knows, if it still says yes. */
+static __always_inline struct local_pod *receiver_of(struct __sk_buff *skb, const struct packet *packet,
+						     struct live *live)
+{
+	struct local_pod *pod;
+
+	if (!live->connection || !may_bypass_stack(skb, packet))
+		return NULL;
+	pod = known_receiver(live);
+	if (!pod || !fits(skb, pod->ifindex))
+		return NULL;
+	prolong(live, packet);
+	return pod;
 }
 
 SEC("tc")
 int from_wire(struct __sk_buff *skb)
 {
+	const bool policy = node_config.flags & CONFIG_POLICY;
 	const struct end nobody = {NO_PLACE, 0};
 	struct end receiver;
 	struct packet packet = {};
+	struct live live = {};
 	struct local_pod *pod;
-	int action;
 
-	if (parse(skb, &packet) || (!may_bypass_stack(skb, &packet) && !(node_config.flags & CONFIG_POLICY)))
+	if (parse(skb, &packet) || (!may_bypass_stack(skb, &packet) && !policy))
 		return to_next(skb, HOOK_FROM_WIRE);
+	if (policy) {
+		find_live(skb, &packet, &live);
+		pod = receiver_of(skb, &packet, &live);
+		if (pod)
+			return hand_over(skb, &packet, pod);
+	}
 	pod = bpf_map_lookup_elem(&local, &packet.destination);
 	if (!pod)
-		return host_may(skb, &packet, HOOK_FROM_WIRE) ? to_next(skb, HOOK_FROM_WIRE) : TC_ACT_SHOT;
+		return host_may(skb, &packet, HOOK_FROM_WIRE, &live) ? to_next(skb, HOOK_FROM_WIRE)
+								     : TC_ACT_SHOT;
 	if (!may_bypass_stack(skb, &packet) || !fits(skb, pod->ifindex))
 		return to_next(skb, HOOK_FROM_WIRE); /* the pod is asked when the stack gives it the packet */
-	if (node_config.flags & CONFIG_POLICY) {
+	if (policy) {
 		receiver.place = pod->policy;
 		receiver.endpoint_id = pod->endpoint_id;
-		if (!may_pass(skb, &packet, nobody, receiver, HOOK_FROM_WIRE, skb->ifindex))
+		if (!may_pass(skb, &packet, nobody, receiver, HOOK_FROM_WIRE, skb->ifindex, &live))
 			return TC_ACT_SHOT;
 	}
-	action = deliver(skb, &packet, pod);
-	if (action != TC_ACT_REDIRECT)
-		return drop(skb, &packet, pod->endpoint_id, REASON_HOOK(DROP_REWRITE_FAILED, HOOK_FROM_WIRE),
-			    NULL);
-	return pass(skb, HOOK_FROM_WIRE, PATH_PEER, action);
+	return hand_over(skb, &packet, pod);
 }
 
 /* A pod's packet on another ENI than its own would be dropped by the VPC's source check without a word; say
@@ -71,6 +104,7 @@ int to_wire(struct __sk_buff *skb)
 	const __u32 mark = skb->mark & ENI_MARK_MASK;
 	__u32 ifindex = skb->ifindex;
 	struct packet packet = {};
+	struct live live;
 	struct eni *eni;
 
 	if (mark) {
@@ -81,7 +115,7 @@ int to_wire(struct __sk_buff *skb)
 			return drop(skb, &packet, 0, REASON_HOOK(DROP_WRONG_INTERFACE, HOOK_TO_WIRE), NULL);
 		}
 	} else if (node_config.flags & CONFIG_POLICY && !parse(skb, &packet) &&
-		   !host_may(skb, &packet, HOOK_TO_WIRE)) {
+		   !host_may(skb, &packet, HOOK_TO_WIRE, &live)) {
 		return TC_ACT_SHOT;
 	}
 	return to_next(skb, HOOK_TO_WIRE);

@@ -43,33 +43,69 @@ static __always_inline bool is_to_itself(const struct packet *packet)
 
 static __always_inline bool may_leave(struct __sk_buff *skb, struct packet *packet,
 				      const struct endpoint *endpoint, const struct local_pod *pod,
-				      __u32 path)
+				      __u32 path, const struct live *live)
 {
 	const struct end sender = {endpoint->policy, endpoint->id};
 	struct end receiver = {NO_PLACE, 0};
 
-	if (!(node_config.flags & CONFIG_POLICY))
-		return true;
 	if (pod) {
 		receiver.place = pod->policy;
 		receiver.endpoint_id = pod->endpoint_id;
 	} else if (path == PATH_STACK) {
 		host_end(&receiver, &packet->destination);
 	}
-	if (is_established(skb, packet, sender.place, receiver.place) || is_to_itself(packet) ||
-	    is_discovery(skb, packet))
+	if (is_established(live, packet, sender.place, receiver.place,
+			   path == PATH_WIRE ? CHECKED_ELSEWHERE : 0) ||
+	    is_to_itself(packet) || is_discovery(skb, packet))
 		return true;
 	return ask_both(skb, packet, sender, receiver, HOOK_FROM_POD, 0);
 }
 
+/* The short way of a packet whose connection knows both ends: true if it is found, with the pod that gets the
+ * packet, or none if that is out of the ENI. */
+static __always_inline bool goes_on(struct __sk_buff *skb, const struct packet *packet,
+				    const struct endpoint *endpoint, const struct live *live,
+				    struct local_pod **receiver)
+{
+	struct local_pod *pod = NULL;
+	__u32 known;
+
+	if (!live->connection || !may_bypass_stack(skb, packet))
+		return false;
+	known = known_sender(live, endpoint->policy);
+	if (known == NO_PLACE)
+		return false;
+	if (!known) {
+		pod = known_receiver(live);
+		if (!pod || pod->ifindex == skb->ifindex)
+			return false;
+	} else if (!has_gateway(endpoint, packet->destination.family)) {
+		return false;
+	}
+	if (!fits(skb, pod ? pod->ifindex : endpoint->eni_ifindex))
+		return false;
+	prolong(live, packet);
+	*receiver = pod;
+	return true;
+}
+
 static __always_inline int forward(struct __sk_buff *skb, struct packet *packet, struct endpoint *endpoint)
 {
-	struct local_pod *pod;
-	__u32 path = choose_path(skb, packet, endpoint, &pod);
+	const bool policy = node_config.flags & CONFIG_POLICY;
+	struct local_pod *pod = NULL;
+	struct live live = {};
+	__u32 path;
 	int action = TC_ACT_OK;
 
-	if (!may_leave(skb, packet, endpoint, pod, path))
-		return TC_ACT_SHOT;
+	if (policy)
+		find_live(skb, packet, &live);
+	if (policy && goes_on(skb, packet, endpoint, &live, &pod)) {
+		path = pod ? PATH_PEER : PATH_WIRE;
+	} else {
+		path = choose_path(skb, packet, endpoint, &pod);
+		if (policy && !may_leave(skb, packet, endpoint, pod, path, &live))
+			return TC_ACT_SHOT;
+	}
 	if (pod)
 		action = deliver(skb, packet, pod);
 	else if (path == PATH_WIRE)
@@ -103,18 +139,22 @@ int from_pod(struct __sk_buff *skb)
 	return arp ? pass(skb, HOOK_FROM_POD, PATH_STACK, TC_ACT_OK) : forward(skb, &packet, endpoint);
 }
 
-/* What the stack gives a pod: asked by the pod's policy, but for what comes from itself. */
+/* What the stack gives a pod: asked by the pod's policy, but for what comes from itself. `own`: it is to the
+ * pod's own address; what is to many leads to no one pod and takes the whole way. */
 static __always_inline bool may_enter(struct __sk_buff *skb, struct packet *packet,
-				      const struct endpoint *endpoint)
+				      const struct endpoint *endpoint, bool own)
 {
 	const struct end receiver = {endpoint->policy, endpoint->id};
 	struct end sender = {NO_PLACE, 0};
+	struct live live = {};
 
 	if (!(node_config.flags & CONFIG_POLICY))
 		return true;
 	if (!skb->ingress_ifindex)
 		host_end(&sender, &packet->source);
-	if (is_established(skb, packet, sender.place, receiver.place) || is_discovery(skb, packet) ||
+	if (own)
+		find_live(skb, packet, &live);
+	if (is_established(&live, packet, sender.place, receiver.place, 0) || is_discovery(skb, packet) ||
 	    (is_to_itself(packet) && skb->ingress_ifindex == skb->ifindex))
 		return true;
 	return ask_both(skb, packet, sender, receiver, HOOK_TO_POD, skb->ingress_ifindex);
@@ -141,7 +181,7 @@ int to_pod(struct __sk_buff *skb)
 		own = packet.destination.words[0] == endpoint->ipv4;
 	if (!arp && !own && !is_for_stack(&packet.destination))
 		return drop(skb, &packet, endpoint->id, REASON_HOOK(DROP_NOT_LOCAL, HOOK_TO_POD), NULL);
-	if (!arp && !may_enter(skb, &packet, endpoint))
+	if (!arp && !may_enter(skb, &packet, endpoint, own))
 		return TC_ACT_SHOT;
 	return pass(skb, HOOK_TO_POD, PATH_STACK, TC_ACT_OK);
 }

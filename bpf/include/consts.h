@@ -92,6 +92,11 @@
 #define CONNECTION_HIGH 1 /* the initiator is the key's high side */
 #define CONNECTION_HOST 2 /* the initiator is this node itself */
 
+/* connection.checked: stamp << 16 | CHECKED_ELSEWHERE | place of the endpoint. */
+#define CHECKED_SHIFT	  16
+#define CHECKED_PLACE	  0x7fffu
+#define CHECKED_ELSEWHERE 0x8000u /* the other end is neither of this node nor the stack's business */
+
 /* connection.tcp */
 #define TCP_SEEN_REPLY	  1
 #define TCP_SEEN_DATA	  2 /* a segment without SYN */

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* The way of nearly every packet: whole, TCP or UDP, of a live connection whose ends have said yes to what
  * still holds, and that changes nothing in its state. One hash lookup. Whatever is not so goes to `admit`,
- * which would say the same of these. */
+ * which would say the same of these.
+ *
+ * While `stamp` is what it was when an end's yes was last compared with its policy, nothing has changed on
+ * which that yes rests: one word says so. Whoever changes such a thing renews the stamp afterwards
+ * (enitide_enidp.datapath.stamp), and every connection is compared once more. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -60,7 +64,48 @@ static __always_inline bool fill_key(struct connection_key *key, const struct pa
 	return flipped;
 }
 
-/* Has this end said yes to what still holds? `direction`: whose policy it is, see `struct connection`. */
+/* A live connection, and how the packet stands to it. */
+struct live {
+	struct connection *connection; /* NULL: none, or not for the short way */
+	__u64 stamp; /* what holds now, where `checked` has it */
+	__u32 now;
+	bool forward; /* the packet goes the initiator's way */
+};
+
+static __always_inline void find_live(struct __sk_buff *skb, const struct packet *packet, struct live *live)
+{
+	struct connection_key key = {};
+	struct connection *connection;
+	const __u8 *header;
+	const __u64 *now;
+	__u32 zero = 0;
+	bool flipped;
+
+	live->connection = NULL;
+	if (skb->cb[4] == DRY_RUN_MAGIC || !is_plain(skb, packet))
+		return;
+	header = transport_header(skb, packet, 8);
+	if (!header)
+		return;
+	flipped = fill_key(&key, packet, bpf_ntohs(*(const __be16 *)header),
+			   bpf_ntohs(*(const __be16 *)(header + 2)));
+	connection = bpf_map_lookup_elem(&connections, &key);
+	now = bpf_map_lookup_elem(&stamp, &zero);
+	if (!connection || !now || !*now)
+		return;
+	live->stamp = *now << CHECKED_SHIFT;
+	live->now = clock_units();
+	live->forward = flipped == !!(connection->flags & CONNECTION_HIGH);
+	if (connection->expires <= live->now)
+		return;
+	if (packet->protocol == PROTOCOL_TCP &&
+	    (is_closing(connection->tcp) || !(connection->tcp & TCP_SEEN_DATA) ||
+	     !(connection->tcp & TCP_SEEN_REPLY)))
+		return;
+	live->connection = connection;
+}
+
+/* Has this end said yes to what still holds? `egress`: whose policy it is, see `struct connection`. */
 static __always_inline bool still_allows(const struct connection *connection, __u32 place, bool egress,
 					 const __u32 *peer)
 {
@@ -76,49 +121,75 @@ static __always_inline bool still_allows(const struct connection *connection, __
 	head = bpf_map_lookup_elem(&rulesets, &place);
 	if (!head || !place)
 		return false;
-	const __u64 stamp = (__u64)head->generation << 32 | place << 3 | OUTCOME_ALLOWED;
+	const __u64 verdict = (__u64)head->generation << 32 | place << 3 | OUTCOME_ALLOWED;
 
 	place = epoch_place(peer);
 	epoch = bpf_map_lookup_elem(&epochs, &place);
-	return epoch && connection->verdicts[egress] == (stamp | (*epoch & 0xffff) << 16);
+	return epoch && connection->verdicts[egress] == (verdict | (*epoch & 0xffff) << 16);
 }
 
-static __always_inline bool is_established(struct __sk_buff *skb, const struct packet *packet, __u32 sender,
-					   __u32 receiver)
+/* The same by the stamp, if it is what it was. `source`: the end is the packet's. `elsewhere`:
+ * CHECKED_ELSEWHERE if that has been found, else 0. */
+static __always_inline bool holds(const struct live *live, const struct packet *packet, __u32 place,
+				  bool source, __u32 elsewhere)
 {
-	struct connection_key key = {};
-	struct connection *connection;
-	const __u8 *header;
-	const bool tcp = packet->protocol == PROTOCOL_TCP;
-	bool flipped, forward;
-	__u32 now, expires;
-	__u8 seen;
+	struct connection *connection = live->connection;
+	const bool egress = live->forward == source;
+	const __u64 word = live->stamp | elsewhere | place, either = elsewhere ^ CHECKED_ELSEWHERE;
 
-	if (skb->cb[4] == DRY_RUN_MAGIC || !is_plain(skb, packet))
+	if ((connection->checked[egress] | either) == (word | either))
+		return true;
+	if (!still_allows(connection, place, egress,
+			  source ? packet->destination.words : packet->source.words))
 		return false;
-	header = transport_header(skb, packet, 8);
-	if (!header)
-		return false;
-	flipped = fill_key(&key, packet, bpf_ntohs(*(const __be16 *)header),
-			   bpf_ntohs(*(const __be16 *)(header + 2)));
-	connection = bpf_map_lookup_elem(&connections, &key);
-	if (!connection)
-		return false;
-	now = clock_units();
-	forward = flipped == !!(connection->flags & CONNECTION_HIGH);
-	seen = connection->tcp;
-	if (connection->expires <= now ||
-	    (tcp && (is_closing(seen) || !(seen & TCP_SEEN_DATA) || !(seen & TCP_SEEN_REPLY))))
-		return false;
-	if (sender != NO_PLACE && !still_allows(connection, sender, forward, flipped ? key.low : key.high))
-		return false;
-	if (receiver != NO_PLACE &&
-	    !still_allows(connection, receiver, !forward, flipped ? key.high : key.low))
-		return false;
-	expires = now + (tcp ? node_config.life_tcp : node_config.life_other);
-	if (connection->expires != expires)
-		connection->expires = expires;
+	connection->checked[egress] = word;
 	return true;
+}
+
+static __always_inline void prolong(const struct live *live, const struct packet *packet)
+{
+	const __u32 life = packet->protocol == PROTOCOL_TCP ? node_config.life_tcp : node_config.life_other;
+	const __u32 expires = live->now + life;
+
+	if (live->connection->expires != expires)
+		live->connection->expires = expires;
+}
+
+/* Do both ends still say yes to the packet? */
+static __always_inline bool is_established(const struct live *live, const struct packet *packet, __u32 sender,
+					   __u32 receiver, __u32 elsewhere)
+{
+	if (!live->connection)
+		return false;
+	if (sender != NO_PLACE && !holds(live, packet, sender, true, elsewhere))
+		return false;
+	if (receiver != NO_PLACE && !holds(live, packet, receiver, false, 0))
+		return false;
+	prolong(live, packet);
+	return true;
+}
+
+/* The pod of this node that gets the packet and still says yes to it, if the connection knows; then no map
+ * has to be asked whose the address is. */
+static __always_inline struct local_pod *known_receiver(const struct live *live)
+{
+	const __u64 checked = live->connection->checked[!live->forward];
+	__u32 place = checked & CHECKED_PLACE;
+	struct local_pod *pod;
+
+	if ((checked ^ live->stamp) >> CHECKED_SHIFT || place == HOST_PLACE)
+		return NULL;
+	pod = bpf_map_lookup_elem(&pods, &place);
+	return pod && pod->ifindex ? pod : NULL;
+}
+
+/* What the connection knows of the sender, which is at `place`: CHECKED_ELSEWHERE, 0, or NO_PLACE if it does
+ * not still say yes. */
+static __always_inline __u32 known_sender(const struct live *live, __u32 place)
+{
+	const __u64 differs = live->connection->checked[live->forward] ^ (live->stamp | place);
+
+	return differs & ~(__u64)CHECKED_ELSEWHERE ? NO_PLACE : differs;
 }
 
 /* True if the packet may pass. If not, it has been counted and told of. */
@@ -131,8 +202,8 @@ static __always_inline bool ask_both(struct __sk_buff *skb, struct packet *packe
 }
 
 static __always_inline bool may_pass(struct __sk_buff *skb, struct packet *packet, struct end sender,
-				     struct end receiver, __u32 hook, __u32 ifindex)
+				     struct end receiver, __u32 hook, __u32 ifindex, const struct live *live)
 {
-	return is_established(skb, packet, sender.place, receiver.place) ||
+	return is_established(live, packet, sender.place, receiver.place, 0) ||
 	       ask_both(skb, packet, sender, receiver, hook, ifindex);
 }

@@ -39,6 +39,9 @@ MAP(endpoints, BPF_MAP_TYPE_HASH, __u32, struct endpoint, MAX_ENDPOINTS);
 /* Pods of this node by address: where to deliver. */
 MAP(local, BPF_MAP_TYPE_HASH, struct address, struct local_pod, MAX_ADDRESSES);
 
+/* The same by place: where to deliver what belongs to a connection that knows its pod. */
+MAP(pods, BPF_MAP_TYPE_ARRAY, __u32, struct local_pod, MAX_ENDPOINTS);
+
 /* The node's own addresses, with the ifindex of their device: for the stack. */
 MAP(node_addresses, BPF_MAP_TYPE_HASH, struct address, __u32, MAX_ADDRESSES);
 
@@ -83,6 +86,9 @@ GROWING_MAP(cidrs, BPF_MAP_TYPE_LPM_TRIE, struct cidr_key, struct cidr, MAX_CIDR
 /* How often an address's identity has changed, by a hash over the address: verdicts of an older epoch are
  * asked again. */
 MAP(epochs, BPF_MAP_TYPE_ARRAY, __u32, __u32, EPOCHS);
+
+/* A number that is another one after anything has changed on which a verdict or a way rests. */
+MAP(stamp, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1);
 
 /* One entry for each flow. Expired ones are absent and written over; LRU is the last resort. */
 MAP(connections, BPF_MAP_TYPE_LRU_HASH, struct connection_key, struct connection, MAX_CONNECTIONS);

@@ -267,6 +267,7 @@ LAYOUT(connection_key, pad, 39);
  * generation << 32 | epoch << 16 | rule set << 3 | outcome. Any difference to what holds now: ask again. */
 struct connection {
 	__u64 verdicts[2]; /* by direction: EGRESS of the initiator, INGRESS of the responder */
+	__u64 checked[2]; /* `stamp` when a verdict was last found to hold, see established.h; 0: never */
 	__u32 expires; /* units of 256 ticks; from then on the entry is as good as absent */
 	__u32 identity; /* the initiator's, when it began; 0: not known to this node's policy */
 	__u32 ingress_ifindex; /* the device it came in by; 0: from this node */
@@ -274,14 +275,15 @@ struct connection {
 	__u8 tcp;
 	__u16 pad;
 };
-LAYOUT_SIZE(connection, 32);
+LAYOUT_SIZE(connection, 48);
 LAYOUT(connection, verdicts, 0);
-LAYOUT(connection, expires, 16);
-LAYOUT(connection, identity, 20);
-LAYOUT(connection, ingress_ifindex, 24);
-LAYOUT(connection, flags, 28);
-LAYOUT(connection, tcp, 29);
-LAYOUT(connection, pad, 30);
+LAYOUT(connection, checked, 16);
+LAYOUT(connection, expires, 32);
+LAYOUT(connection, identity, 36);
+LAYOUT(connection, ingress_ifindex, 40);
+LAYOUT(connection, flags, 44);
+LAYOUT(connection, tcp, 45);
+LAYOUT(connection, pad, 46);
 
 /* Key: the datagram that fragments belong to. */
 struct fragment_key {
@@ -352,11 +354,11 @@ struct dry_run {
 	struct asked sender; /* by the policy of the pod that sends */
 	struct asked receiver; /* by that of the pod that gets it */
 };
-LAYOUT_SIZE(dry_run, 160);
+LAYOUT_SIZE(dry_run, 176);
 LAYOUT(dry_run, number, 0);
 LAYOUT(dry_run, reason, 8);
 LAYOUT(dry_run, path, 12);
 LAYOUT(dry_run, key, 16);
 LAYOUT(dry_run, connection, 56);
-LAYOUT(dry_run, sender, 88);
-LAYOUT(dry_run, receiver, 124);
+LAYOUT(dry_run, sender, 104);
+LAYOUT(dry_run, receiver, 140);

@@ -3,211 +3,46 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.datapath import podstarts, policyframes  # noqa: E402
+from support.datapath import podstarts  # noqa: E402
+from support.datapath.costs import ALLOW, REMOTE, ROUNDS, bench_node, egress, from_pod, let, tcp  # noqa: E402
 from support.datapath.namespaces import Namespace  # noqa: E402
 from support.datapath.policymodel import TCP, UDP, Said  # noqa: E402
-from support.datapath.world import World, world  # noqa: E402
+from support.datapath.world import World  # noqa: E402
 
-from enitide_enidp.datapath import EndpointPolicy, Routing, bpffs, codec, loader, syscalls, testrun  # noqa: E402
-from enitide_enidp.datapath.libbpf import BpfObject  # noqa: E402
-from enitide_enidp.datapath.types import Hook  # noqa: E402
-from enitide_policy.mapstate import (  # noqa: E402
-    Direction,
-    Peer,
-    RuleKey,
-    RuleSet,
-    RuleValue,
-    pack_key,
-    pack_value,
-)
+from enitide_enidp.datapath import EndpointPolicy, Routing, codec, syscalls  # noqa: E402
+from enitide_policy.mapstate import Direction, Peer, RuleKey, RuleSet, pack_key  # noqa: E402
 from enitide_policy.numbers import local_number  # noqa: E402
 
 Row = dict[str, object]
-ALLOW = pack_value(RuleValue(allow=True))
-REMOTE = IPv4Address("10.9.0.7")
-REPEATS, CALLS, ROUNDS = 50, 100, 7  # at most 60 repeats: each lowers the hop limit of the next one's packet
 MANY_RULES, MANY_IDENTITIES, CIDR_ENTRIES = 65_536, 100_000, 44_596
-
-
-@contextmanager
-def _node(*, policy: bool) -> Iterator[tuple[World, Namespace]]:
-    with ExitStack() as undo:
-        folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="enitide-bench-")))
-        namespace = Namespace()
-        undo.callback(namespace.close)
-        undo.callback(bpffs.unmount, folder / "bpf")
-        with namespace.entered():
-            made = undo.enter_context(world(folder / "bpf", namespace, Routing.DIRECT, policy=policy))
-        undo.callback(loader.unload, folder / "bpf")
-        yield made, namespace
-
-
-@contextmanager
-def _shapes() -> Iterator[dict[str, int]]:
-    """The programs of shapes.bpf.c, with 65,536 prefixes and one flow."""
-    with tempfile.TemporaryDirectory(prefix="enitide-bench-") as folder:
-        target = Path(folder) / "shapes.bpf.o"
-        source = Path(__file__).with_name("shapes.bpf.c")
-        multiarch = subprocess.run(
-            ["gcc", "-print-multiarch"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        flags = ["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-idirafter", f"/usr/include/{multiarch}"]
-        subprocess.run(["clang", *flags, "-c", str(source), "-o", str(target)], check=True)
-        with BpfObject(target, Path(folder)) as shapes:
-            shapes.load()
-            maps = shapes.maps()
-            mark = (1).to_bytes(4, "little")
-            syscalls.update(maps["flows"], mark.ljust(40, b"\0"), bytes(32))
-            policy = _tuple(17, 0) * 23 + _tuple(6, 80)
-            keys = ((32).to_bytes(4, "little") + number.to_bytes(4, "little") for number in range(MANY_RULES))
-            prefixes = [(key, policy) for key in keys]
-            syscalls.update_batch(maps["prefixes"], prefixes)
-            yield shapes.programs()
-
-
-def _tuple(protocol: int, port: int) -> bytes:
-    return b"".join(each.to_bytes(4, "little") for each in (protocol, port, port))
-
-
-def _median_ns(run: Callable[[], int], calls: int = CALLS) -> float:
-    return statistics.median(run() for _ in range(calls))
-
-
-def _interleaved(ways: dict[str, Callable[[], int]]) -> dict[str, float]:
-    """Of each way the least of the rounds' medians: what a busy neighbour cannot make smaller."""
-    rounds = [{name: _median_ns(run) for name, run in ways.items()} for _ in range(ROUNDS)]
-    return {name: min(each[name] for each in rounds) for name in ways}
-
-
-def _from_pod(node: World, namespace: Namespace, said: Said, repeat: int = REPEATS) -> Callable[[], int]:
-    pod = node.pod1
-    data = policyframes.frame(said, pod.pod_mac, pod.host_mac)
-    entry = node.loaded.entries[Hook.FROM_POD]
-
-    def run() -> int:
-        with namespace.entered():
-            return testrun.run(entry, data, ifindex=pod.ifindex, repeat=repeat).duration_ns
-
-    return run
-
-
-def _egress(identity: int, port: int) -> int:
-    return pack_key(RuleKey(Direction.EGRESS, Peer.IDENTITY, identity, TCP, port, 16))
-
-
-def _tcp(node: World, port: int = 80, sport: int = 1000, flags: str = "S") -> Said:
-    return Said(node.pod1.ipv4, REMOTE, TCP, sport, port, flags)
-
-
-def _let(node: World, rules: dict[int, int], number: int = 7) -> None:
-    node.datapath.policy.apply(RuleSet(number, False, True, rules))
-    node.datapath.policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(number, 300))
-
-
-def _establish(node: World, namespace: Namespace) -> None:
-    """A handshake and one segment: from then on packets take the short way."""
-    pod = node.pod1
-    reply = Said(REMOTE, pod.ipv4, TCP, 80, 1000, "SA")
-    _from_pod(node, namespace, _tcp(node), 1)()
-    with namespace.entered():
-        data = policyframes.frame(reply, bytes(6), bytes.fromhex("020000000001"))
-        data = node_mac(node) + data[6:]
-        testrun.run(node.loaded.entries[Hook.FROM_WIRE], data, ifindex=node.eni1.ifindex)
-    _from_pod(node, namespace, _tcp(node, flags="A"), 1)()
-
-
-def node_mac(node: World) -> bytes:
-    from support.datapath.namespaces import mac
-
-    return mac("eni1")
-
-
-def bench_packet_cost() -> list[Row]:
-    """An established packet with policy and without; one hash lookup; the array scan of addresses."""
-    with _node(policy=False) as (plain, plain_ns), _node(policy=True) as (node, ns), _shapes() as shapes:
-        _let(node, {_egress(256, 80): ALLOW})
-        node.datapath.policy.put_identities({REMOTE: 256})
-        _establish(node, ns)
-        frame = bytes(12) + b"\x08\x00" + b"\x45" + bytes(40)
-        measured = _interleaved(
-            {
-                "baseline": _from_pod(plain, plain_ns, _tcp(plain, flags="A")),
-                "established": _from_pod(node, ns, _tcp(node, flags="A")),
-                **{
-                    name: lambda fd=fd: testrun.run(fd, frame, mark=1, repeat=1000).duration_ns
-                    for name, fd in shapes.items()
-                },
-            }
-        )
-    hash_ns = measured["shape_hash"] - measured["shape_nothing"]
-    scan_ns = measured["shape_prefix_scan"] - measured["shape_nothing"]
-    how = (
-        f"test run through the entry program, TCP to another node; least of {ROUNDS} interleaved rounds' p50 of {CALLS}"
-    )
-    added = measured["established"] - measured["baseline"]
-    return [
-        {
-            "name": "packet_baseline_ns",
-            "value": measured["baseline"],
-            "unit": "ns",
-            "peer": None,
-            "method": f"{how} calls of {REPEATS} repeats, interleaved; policy off: all of it pruned",
-        },
-        {
-            "name": "packet_established_ns",
-            "value": measured["established"],
-            "unit": "ns",
-            "peer": measured["baseline"] + hash_ns + scan_ns,
-            "method": f"the same run, policy on, live connection: {added:.0f} ns more; one hash lookup of such a key "
-            f"alone is {hash_ns:.0f} ns. Peer: baseline, a flow lookup, a 65,536-entry LPM and a scan of 24 tuples "
-            f"({scan_ns:.0f} ns)",
-        },
-        {
-            "name": "packet_hash_lookup_ns",
-            "value": hash_ns,
-            "unit": "ns",
-            "peer": None,
-            "method": "one LRU hash lookup of a 40-byte key, less the empty program, same run",
-        },
-    ]
-
-
-bench_packet_cost.names = (  # type: ignore[attr-defined]
-    "packet_baseline_ns",
-    "packet_established_ns",
-    "packet_hash_lookup_ns",
-)
 
 
 def _new_flows(node: World, ns: Namespace) -> float:
     """Median of one run each over many new flows; every one asks the rules and writes its connection."""
     ports = iter(range(2000, 65_000))
     return min(
-        statistics.median(_from_pod(node, ns, _tcp(node, sport=next(ports)), 1)() for _ in range(150))
+        statistics.median(from_pod(node, ns, tcp(node, sport=next(ports)), 1)() for _ in range(150))
         for _ in range(ROUNDS)
     )
 
 
 def bench_newflow() -> list[Row]:
     """A new flow with few and many rules, few and many identities; and without policy."""
-    with _node(policy=False) as (plain, plain_ns), _node(policy=True) as (node, ns):
+    with bench_node(policy=False) as (plain, plain_ns), bench_node(policy=True) as (node, ns):
         policy = node.datapath.policy
         policy.put_identities({REMOTE: 256})
-        _let(node, {_egress(256, 80): ALLOW} | {_egress(256 + i, 80): ALLOW for i in range(1, 10)})
+        let(node, {egress(256, 80): ALLOW} | {egress(256 + i, 80): ALLOW for i in range(1, 10)})
         few = _new_flows(node, ns)
-        _let(node, {_egress(256 + i, 80): ALLOW for i in range(MANY_RULES)}, 8)
+        let(node, {egress(256 + i, 80): ALLOW for i in range(MANY_RULES)}, 8)
         many_rules = _new_flows(node, ns)
         first = IPv4Address("172.16.0.0")
         policy.put_identities({first + i: 256 + i for i in range(MANY_IDENTITIES)})
@@ -272,7 +107,7 @@ def _writes_of_one_flow(node: World, ns: Namespace) -> int:
     for pod in (node.pod1, node.pod2):
         policy.set_endpoint(pod.ifindex, EndpointPolicy(9, 300))
     before = _everything(node)
-    _from_pod(node, ns, Said(node.pod1.ipv4, node.pod2.ipv4, UDP, 1000, 80), 1)()
+    from_pod(node, ns, Said(node.pod1.ipv4, node.pod2.ipv4, UDP, 1000, 80), 1)()
     after = _everything(node)
     return sum(before.get(key) != value for key, value in after.items())
 
@@ -286,7 +121,7 @@ def bench_cidr_write() -> list[Row]:
     rules[pack_key(RuleKey(Direction.INGRESS, Peer.ANY, 0))] = ALLOW
     networks = {ip_network((int(IPv4Address("10.0.0.0")) + i * 256, 24)): local_number(1 + i) for i in range(654)}
     times, busy = list[float](), list[float]()
-    with _node(policy=True) as (node, _):
+    with bench_node(policy=True) as (node, _):
         policy = node.datapath.policy
         policy.put_cidrs(networks)
         for number in range(1, 10):

@@ -308,7 +308,7 @@ def _names(flow: connections.Connection | pm.Flow) -> tuple:
 def _age(node: World, *, units: int = 0, everything: bool = False) -> None:
     """Make what is remembered older, as if time had passed: the kernel's clock cannot be moved."""
     for name, key_layout, layout, at in (
-        ("connections", codec.CONNECTION_KEY, codec.CONNECTION, 16),
+        ("connections", codec.CONNECTION_KEY, codec.CONNECTION, connections.EXPIRES_AT),
         ("fragments", codec.FRAGMENT_KEY, codec.FRAGMENT, 4),
     ):
         fd, key_bytes, value_bytes = node.loaded.maps[name], key_layout.codec.size, layout.codec.size

@@ -152,7 +152,7 @@ def test_one_identity_more_is_one_write_and_leaves_the_bitmaps_alone(node: World
         monkeypatch.setattr(syscalls, name, lambda *a, real=real, name=name: (calls.append(name), real(*a))[1])
     applied = policy.apply(RuleSetDelta(7, False, True, {egress(502): ALLOW}, ()))
     assert applied.writes == 1
-    assert calls == ["update_packed", "update", "update"], "the entry, then the head, then its generation"
+    assert calls == ["update_packed", *["update"] * 3], "the entry, then the head, its generation, the stamp"
 
 
 def test_entries_that_somebody_changed_are_put_right_and_reported(node: World) -> None:
@@ -337,7 +337,8 @@ def age(node: World, span_s: int) -> None:
     fd = node.loaded.maps["connections"]
     for key, value in syscalls.dump(fd, connections.KEY_BYTES, connections.VALUE_BYTES, 4096):
         left = codec.U32.pack(max(0, connections.expires_of(value) - clock.units(span_s)))
-        syscalls.update(fd, key, value[:16] + left + value[20:])
+        at = connections.EXPIRES_AT
+        syscalls.update(fd, key, value[:at] + left + value[at + 4 :])
 
 
 def table(node: World) -> list[connections.Connection]:

@@ -12,6 +12,7 @@ from itertools import islice
 from enitide_api.errors import DatapathFailed
 from enitide_enidp.datapath import codec, syscalls
 from enitide_enidp.datapath import policycodec as pc
+from enitide_enidp.datapath.stamp import Stamp
 from enitide_policy.mapstate import Network
 from enitide_policy.numbers import Reserved
 
@@ -25,8 +26,9 @@ class Epochs:
     Read before each write: whoever flushes records by hand counts up too.
     """
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fds: Mapping[str, int]) -> None:
+        self._fd = fds["epochs"]
+        self._stamp = Stamp(fds)
 
     def bump(self, addresses: Iterable[codec.Address]) -> None:
         """Count up where these addresses count."""
@@ -39,6 +41,7 @@ class Epochs:
     def _write(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         up = [(key, codec.U32.pack((codec.U32.unpack(value)[0] + 1) & 0xFFFF_FFFF)) for key, value in entries]
         syscalls.update_batch(self._fd, up)
+        self._stamp.renew()
 
 
 class Addresses:
@@ -46,7 +49,7 @@ class Addresses:
 
     def __init__(self, fds: Mapping[str, int]) -> None:
         self._identities, self._cidrs = fds["identities"], fds["cidrs"]
-        self._epochs = Epochs(fds["epochs"])
+        self._epochs = Epochs(fds)
         self._named: dict[Network, int] = {}
         self._cluster: frozenset[Network] = frozenset()
         self._written: dict[Network, tuple[int, int]] = {}

@@ -15,7 +15,7 @@ from itertools import pairwise
 from enitide_enidp.datapath import clock
 from enitide_enidp.datapath.types import ENI_MARK_SHIFT, Endpoint, Eni, LocalPod, NodeConfig, Routing, eni_mark
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of all pinned layouts: the folder under the pin directory that holds them is `v<SCHEMA>`."""
 
 HOOKS = 8
@@ -151,6 +151,7 @@ CONNECTION = Layout(
     "connection",
     (
         ("verdicts", "16s"),
+        ("checked", "16s"),
         ("expires", "I"),
         ("identity", "I"),
         ("ingress_ifindex", "I"),
@@ -197,7 +198,7 @@ DRY_RUN = Layout(
         ("reason", "I"),
         ("path", "I"),
         ("key", "40s"),
-        ("connection", "32s"),
+        ("connection", "48s"),
         ("sender", "36s"),
         ("receiver", "36s"),
     ),

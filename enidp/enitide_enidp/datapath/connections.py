@@ -21,6 +21,7 @@ CONNECTION_HIGH, CONNECTION_HOST = 1, 2
 
 _KEY, _VALUE = codec.CONNECTION_KEY.codec, codec.CONNECTION.codec
 KEY_BYTES, VALUE_BYTES = _KEY.size, _VALUE.size
+EXPIRES_AT = codec.CONNECTION.offsets()["expires"][0]
 _VERDICTS = struct.Struct("=2Q")
 
 
@@ -96,7 +97,7 @@ def _verdict(word: int) -> Verdict:
 def decode(key: bytes, value: bytes) -> Connection:
     """`struct connection_key` and `struct connection`."""
     low, high, low_port, high_port, family, protocol, _, _ = _KEY.unpack(key)
-    verdicts, expires, identity, ifindex, flags, tcp, _ = _VALUE.unpack(value)
+    verdicts, _, expires, identity, ifindex, flags, tcp, _ = _VALUE.unpack(value)
     ingress, egress = _VERDICTS.unpack(verdicts)
     ends = [(codec.address_of(family, low), low_port), (codec.address_of(family, high), high_port)]
     if flags & CONNECTION_HIGH:
@@ -120,7 +121,7 @@ def decode(key: bytes, value: bytes) -> Connection:
 
 def expires_of(value: bytes) -> int:
     """Of `struct connection`, without the rest."""
-    return int(codec.U32.unpack_from(value, 16)[0])
+    return int(codec.U32.unpack_from(value, EXPIRES_AT)[0])
 
 
 class Connections:

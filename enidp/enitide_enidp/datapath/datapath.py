@@ -22,6 +22,7 @@ from enitide_enidp.datapath.maps import Maps
 from enitide_enidp.datapath.places import Places
 from enitide_enidp.datapath.policycodec import POLICY_OPEN, Word, encode_word
 from enitide_enidp.datapath.policymaps import PolicyMaps
+from enitide_enidp.datapath.stamp import Stamp
 from enitide_enidp.datapath.types import Endpoint, Eni, Hook, LocalPod, NodeConfig, Onward
 
 
@@ -38,6 +39,8 @@ class Datapath:
         self._config = config
         self._maps = Maps.of(loaded.maps)
         self._places = Places({ifindex: each.place for ifindex, each in self._maps.endpoints.dump().items()})
+        self._stamp = Stamp(loaded.maps)
+        self._stamp.renew()  # a process that died may have changed something and not said so
         self._known_before = loader.endpoints_of_other_schemas(pin_dir)
         self.policy = PolicyMaps(loaded.maps, self._places)
         self._attacher = Attacher(loaded.entries, loaded.schema_dir / "links", tcx=tcx)
@@ -82,8 +85,10 @@ class Datapath:
         self._maps.endpoints.put(endpoint.ifindex, placed)
         for address in endpoint.addresses:
             self._maps.local.put(address, _local_pod(placed))
+        self._write_pod(placed.place, codec.encode_local_pod(_local_pod(placed)))
         if previous is not None:
             self._forget_addresses(previous, keep=endpoint.addresses)
+        self._stamp.renew()
 
     def _placed(self, endpoint: Endpoint) -> Endpoint:
         """With its place; a new one's policy is written before anything points at it."""
@@ -97,10 +102,14 @@ class Datapath:
     def _write_word(self, place: int, word: Word) -> None:
         syscalls.update(self._loaded.maps["policies"], codec.U32.pack(place), encode_word(word))
 
+    def _write_pod(self, place: int, pod: bytes) -> None:
+        syscalls.update(self._loaded.maps["pods"], codec.U32.pack(place), pod)
+
     def _give_back(self, ifindex: int) -> None:
         place = self._places.give_back(ifindex)
         if place is not None:
             self._write_word(place, Word())
+            self._write_pod(place, bytes(codec.LOCAL_POD.codec.size))
 
     def delete_endpoint(self, ifindex: int) -> None:
         """Forget the pod on `ifindex`; its packets are dropped.
@@ -112,6 +121,7 @@ class Datapath:
             self._forget_addresses(endpoint, keep=())
             self._maps.endpoints.delete(ifindex)
             self._give_back(ifindex)
+            self._stamp.renew()
 
     def _forget_addresses(self, endpoint: Endpoint, keep: tuple[IPv4Address | IPv6Address, ...]) -> None:
         for address in endpoint.addresses:
@@ -128,14 +138,20 @@ class Datapath:
         wanted = {endpoint.ifindex: self._placed(endpoint) for endpoint in endpoints}
         local = {address: _local_pod(endpoint) for endpoint in wanted.values() for address in endpoint.addresses}
         changes = self._maps.endpoints.put_missing(wanted) + self._maps.local.put_missing(local)
+        for endpoint in wanted.values():
+            self._write_pod(endpoint.place, codec.encode_local_pod(_local_pod(endpoint)))
         changes += self._maps.local.delete_others(local) + self._maps.endpoints.delete_others(wanted)
         for ifindex in self._places.ifindexes() - wanted.keys():
             self._give_back(ifindex)
+        self._stamp.renew()
         return changes
 
     def set_node_addresses(self, addresses: Mapping[IPv4Address | IPv6Address, int]) -> int:
         """Make the node's own addresses (of all its devices, with their ifindex) exactly these; returns changes."""
-        return self._maps.node_addresses.sync(addresses)
+        changes = self._maps.node_addresses.sync(addresses)
+        if changes:
+            self._stamp.renew()
+        return changes
 
     def attach_messages(self, ifindex: int) -> list[bytes]:
         """The netlink messages that put both pod programs on veth `ifindex`: clsact, then two filters.

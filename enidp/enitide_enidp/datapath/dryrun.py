@@ -100,7 +100,9 @@ def run(schema_dir: Path, hook: Hook, packet: bytes, *, ifindex: int, came_in_by
             undo.enter_context(_alone(schema_dir))
             number = (secrets.randbits(32) | 1, secrets.randbits(32))
             untold = _ASKED.pack(0, 0, 0, 0, bytes(12), _NONE, 0, 0, 0, 0, bytes(2))
-            blank = _RECORD.pack(_NUMBER.pack(*number), 0, 0, bytes(40), bytes(32), untold, untold)
+            blank = _RECORD.pack(
+                _NUMBER.pack(*number), 0, 0, bytes(40), bytes(codec.CONNECTION.codec.size), untold, untold
+            )
             syscalls.update(answers, first, blank)
             try:
                 cb = (*number, 0, 0, DRY_RUN_MAGIC)

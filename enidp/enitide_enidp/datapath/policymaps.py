@@ -18,6 +18,7 @@ from enitide_enidp.datapath.addresses import Addresses
 from enitide_enidp.datapath.connections import Collected, Connections
 from enitide_enidp.datapath.places import Places
 from enitide_enidp.datapath.rulesets import Applied, RuleSets
+from enitide_enidp.datapath.stamp import Stamp
 from enitide_enidp.datapath.types import EndpointPolicy
 from enitide_policy.mapstate import Network, RuleSet, RuleSetDelta
 
@@ -29,6 +30,7 @@ class PolicyMaps:
 
     def __init__(self, fds: Mapping[str, int], places: Places, capacity: int = pc.MAX_RULES) -> None:
         self._policies = fds["policies"]
+        self._stamp = Stamp(fds)
         self._places = places
         self._rulesets = RuleSets(fds, capacity)
         self._addresses = Addresses(fds)
@@ -104,6 +106,7 @@ class PolicyMaps:
         data = pc.encode_word(word)
         if syscalls.lookup(self._policies, codec.U32.pack(place), pc.POLICY_BYTES) != data:
             syscalls.update(self._policies, codec.U32.pack(place), data)
+            self._stamp.renew()
 
     def _read_word(self, place: int) -> pc.Word:
         return pc.decode_word(syscalls.lookup(self._policies, codec.U32.pack(place), pc.POLICY_BYTES) or bytes(8))

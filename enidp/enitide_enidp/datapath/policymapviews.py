@@ -6,6 +6,7 @@ from enitide_enidp.datapath import clock, codec, counters, events, policyviews, 
 from enitide_enidp.datapath import policycodec as pc
 from enitide_enidp.datapath.addresses import Addresses
 from enitide_enidp.datapath.mapview import MapView, Row
+from enitide_enidp.datapath.stamp import Stamp
 from enitide_policy.mapstate import unpack_key, unpack_value
 
 Fds = dict[str, int]
@@ -60,6 +61,10 @@ def _epochs(fds: Fds) -> list[Row]:
     return [{"place": place, "epoch": epoch} for place, epoch in pairs if epoch]
 
 
+def _stamp(fds: Fds) -> list[Row]:
+    return [{"stamp": f"{Stamp(fds).read():012x}"}]
+
+
 def _connections(fds: Fds) -> list[Row]:
     return list(policyviews.connection_rows(fds, expired=True))
 
@@ -103,6 +108,7 @@ VIEWS: dict[str, MapView] = {
     "identities": MapView("identities of single addresses", ("address", "identity"), _identities),
     "cidrs": MapView("identities of CIDRs", ("cidr", "identity", "class"), _cidrs),
     "epochs": MapView("changes of what addresses mean (not 0)", ("place", "epoch"), _epochs),
+    "stamp": MapView("another number after each change that verdicts rest on", ("stamp",), _stamp),
     "connections": MapView(
         "one entry for each flow",
         ("protocol", "initiator", "responder", "state", "egress", "ingress", "expires"),

@@ -12,6 +12,7 @@ from enitide_enidp.datapath import policycodec as pc
 from enitide_enidp.datapath.addresses import Addresses
 from enitide_enidp.datapath.connections import Connection, Connections, Outcome, TcpState
 from enitide_enidp.datapath.maps import Maps
+from enitide_enidp.datapath.stamp import Stamp
 from enitide_enidp.datapath.words import ICMP_NUMBERS, PROTOCOLS, identity_word, port_word, protocol_word, says
 from enitide_policy.mapstate import Network, Peer, RuleKey, RuleValue, unpack_key, unpack_value
 from enitide_policy.numbers import Reserved
@@ -106,6 +107,7 @@ def ask_again(fds: dict[str, int]) -> int:
             count += 1
             up = pc.Head(head.id, head.generation + 1, head.flags, head.entries, head.shapes)
             syscalls.update(fds["rulesets"], key, pc.encode_head(up))
+    Stamp(fds).renew()
     return count
 
 

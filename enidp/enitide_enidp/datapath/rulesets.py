@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enitide_api.errors import DatapathFailed, InternalError
 from enitide_enidp.datapath import codec, syscalls
 from enitide_enidp.datapath import policycodec as pc
+from enitide_enidp.datapath.stamp import Stamp
 from enitide_policy.mapstate import RuleSet, RuleSetDelta
 
 Entries = dict[int, int]
@@ -56,6 +57,7 @@ class RuleSets:
 
     def __init__(self, fds: Mapping[str, int], capacity: int = pc.MAX_RULES) -> None:
         self._heads, self._rules = fds["rulesets"], fds["rules"]
+        self._stamp = Stamp(fds)
         self._capacity = capacity
         self._kept: dict[int, Kept] = {}
         self._orphans: dict[int, Kept] = {}
@@ -188,6 +190,7 @@ class RuleSets:
                 self._used += len(new)
             heads = [self._head(change.id, kept, count_up=True) for change, kept in plain]
             syscalls.update_batch(self._heads, heads)
+            self._stamp.renew()
         except OSError as error:
             if error.errno in _NO_ROOM:
                 return False
@@ -370,6 +373,7 @@ class RuleSets:
         """What holds now, and only then the generation: a verdict with the new one is never of the old rules."""
         self._write_head(number, kept)
         self._write_head(number, kept, count_up=True)
+        self._stamp.renew()
 
     def _write_head(self, number: int, kept: Kept, *, count_up: bool = False) -> None:
         syscalls.update(self._heads, *self._head(number, kept, count_up=count_up))

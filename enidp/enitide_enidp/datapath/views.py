@@ -13,6 +13,7 @@ from enitide_api.errors import DatapathFailed, NotRoot, UsageError
 from enitide_enidp.datapath import codec, counters, events, loader, policymapviews, syscalls
 from enitide_enidp.datapath.maps import Maps
 from enitide_enidp.datapath.mapview import MapView, Row
+from enitide_enidp.datapath.policycodec import MAX_PLACES
 from enitide_enidp.datapath.types import Endpoint, Hook, Onward
 
 
@@ -78,6 +79,15 @@ def _local(fds: dict[str, int]) -> list[Row]:
         }
         for address, pod in sorted(Maps.of(fds).local.dump().items(), key=_address_order)
     ]
+
+
+def _pods(fds: dict[str, int]) -> list[Row]:
+    rows = []
+    for key, value in syscalls.dump(fds["pods"], 4, codec.LOCAL_POD.codec.size, MAX_PLACES):
+        pod = codec.decode_local_pod(value)
+        if pod.ifindex:
+            rows.append({"place": codec.U32.unpack(key)[0], "ifindex": pod.ifindex, "endpoint": pod.endpoint_id})
+    return rows
 
 
 def _node_addresses(fds: dict[str, int]) -> list[Row]:
@@ -180,6 +190,7 @@ VIEWS: dict[str, MapView] = {
         _endpoints,
     ),
     "local": MapView("pods of this node by address", ("address", "ifindex", "endpoint", "podMAC", "hostMAC"), _local),
+    "pods": MapView("pods of this node by place", ("place", "ifindex", "endpoint"), _pods),
     "node_addresses": MapView("the node's own addresses", ("address", "ifindex"), _node_addresses),
     "enis": MapView("managed ENIs", ("ifindex", "eni"), _enis),
     "drops": MapView("dropped packets (not 0)", ("reason", "hook", "packets", "bytes"), _drops),
