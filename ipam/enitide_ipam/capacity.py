@@ -147,8 +147,10 @@ def capacity_of_type(limits: InstanceLimits, class_: ENIClassSpec) -> NodeCapaci
 
 def addresses_of(eni: EniView, policy: InterfacePolicy, releasing: Collection[str]) -> int:
     """Addresses for pods on one managed ENI, without what is releasing."""
-    singles = sum(address not in releasing for address in eni.addresses)
-    prefixes = sum(prefix not in releasing for prefix in eni.prefixes)
+    singles, prefixes = len(eni.addresses), len(eni.prefixes)
+    if releasing:
+        singles -= sum(address in releasing for address in eni.addresses)
+        prefixes -= sum(prefix in releasing for prefix in eni.prefixes)
     return singles + PREFIX_SIZE * prefixes + primary_serves((eni.card, eni.index), policy)
 
 

@@ -91,39 +91,37 @@ def plan_node(
     now: float,
     *,
     elastic_ips: Iterable[ElasticView] | None = None,
+    state: Tide | None = None,
 ) -> Plan:
     """The actions that bring the node to its tide, and the reason for what they do not cover.
 
     `subnets` carry free counts after local debit; the caller debits `debits(plan)` before anything else plans.
-    `elastic_ips`: those with the tags that the class asks for, None while they are not read.
+    `elastic_ips`: those with the tags that the class asks for, None while they are not read. `state`: the node's tide,
+    where the caller has it already.
     """
     known_subnets = tuple(subnets)
     elastic = choose_elastic(snapshot, elastic_ips)
     blocked = _blocked(snapshot, settings, now)
     if blocked is not None:
         return replace(blocked, elastic=elastic)
-    filled = _filled(snapshot, known_subnets, groups, settings, now)
+    if snapshot.limits is None:
+        filled = _limits_unknown(snapshot)
+    else:
+        state = state or node_tide(snapshot, snapshot.limits, known_subnets)
+        selector = snapshot.class_.interfaces.security_group_selector
+        chosen = choose_groups(groups, snapshot.instance.vpc_id, selector, snapshot.enis)
+        filled = _fill(_Work(snapshot, snapshot.limits, state, known_subnets, chosen, settings, now))
     repairs = (*_intents(snapshot), *_flags(snapshot, settings), *_ipv6(snapshot, known_subnets))
     public = (elastic.action,) if elastic is not None and elastic.action is not None else ()
+    if not repairs and elastic is None:
+        return filled
     return replace(filled, actions=(*filled.actions, *repairs, *public), elastic=elastic)
 
 
-def _filled(
-    snapshot: NodeSnapshot,
-    known_subnets: tuple[SubnetView, ...],
-    groups: Iterable[GroupView],
-    settings: PlanSettings,
-    now: float,
-) -> Plan:
-    """What pods need."""
-    if snapshot.limits is None:
-        known = snapshot.instance.type or "(empty)"
-        why = f", and {snapshot.limits_error}" if snapshot.limits_error else ""
-        return Plan((), Reason.LIMITS_UNKNOWN, f"instance type {known} is not in the table of limits{why}")
-    state = node_tide(snapshot, snapshot.limits, known_subnets)
-    selector = snapshot.class_.interfaces.security_group_selector
-    chosen = choose_groups(groups, snapshot.instance.vpc_id, selector, snapshot.enis)
-    return _fill(_Work(snapshot, snapshot.limits, state, known_subnets, chosen, settings, now))
+def _limits_unknown(snapshot: NodeSnapshot) -> Plan:
+    known = snapshot.instance.type or "(empty)"
+    why = f", and {snapshot.limits_error}" if snapshot.limits_error else ""
+    return Plan((), Reason.LIMITS_UNKNOWN, f"instance type {known} is not in the table of limits{why}")
 
 
 def node_tide(snapshot: NodeSnapshot, limits: InstanceLimits, subnets: Iterable[SubnetView]) -> Tide:

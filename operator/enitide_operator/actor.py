@@ -28,12 +28,22 @@ from enitide_ipam.model import (
     SubnetView,
     Unassign,
 )
-from enitide_ipam.plan import plan_node
+from enitide_ipam.plan import Tide, plan_node
 from enitide_ipam.stamps import unix
 from enitide_operator.book import Ticket
 from enitide_operator.classes import Governing
 from enitide_operator.context import Context
-from enitide_operator.decision import Facts, Outlook, blocked, lacking, maps_needed, mismatch, outlook, unpublished
+from enitide_operator.decision import (
+    Facts,
+    Outlook,
+    blocked,
+    lacking,
+    maps_needed,
+    mismatch,
+    outlook,
+    tide_of,
+    unpublished,
+)
 from enitide_operator.executor import Executor
 from enitide_operator.news import News
 from enitide_operator.node_state import NodeState
@@ -166,15 +176,20 @@ class Actor:
         subnets = ctx.book.subnets(vpc_id, now)
         if {each.subnet_id for each in snapshot.enis} - {each.id for each in subnets}:
             ctx.discovery.starving(vpc_id, whole=True)  # an ENI in a subnet we have not read cannot be published
-        plan = self._plan(snapshot, subnets, now)
+        state_now = tide_of(snapshot, subnets)
+        plan = self._plan(snapshot, subnets, state_now, now)
         state.troubles.prune({key_of(each) for each in plan.actions} | {("Publish", "")}, now)
         free = tuple(each for each in plan.actions if not state.troubles.holds(key_of(each), now))
-        plan = replace(plan, actions=free)
-        state.lack = lacking(snapshot, subnets) if free else 0
+        if len(free) < len(plan.actions):
+            plan = replace(plan, actions=free)
+        state.lack = lacking(state_now) if free else 0
         self._send(plan, snapshot)
-        planned = replace(snapshot, in_flight=tuple(state.in_flight.values()))
+        in_flight = tuple(state.in_flight.values())
+        sent = in_flight != snapshot.in_flight
+        planned = replace(snapshot, in_flight=in_flight) if sent else snapshot
         facts = Facts(
             subnets=subnets,
+            state=tide_of(planned, subnets) if sent else state_now,
             vpc_cidrs=ctx.book.cidrs(vpc_id),
             report_interval_s=ctx.report_interval_s(),
             settings=ctx.plan_settings,
@@ -184,7 +199,7 @@ class Actor:
         )
         return outlook(planned, plan, facts)
 
-    def _plan(self, snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...], now: float) -> Plan:
+    def _plan(self, snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...], state: Tide | None, now: float) -> Plan:
         ctx = self._ctx
         tags, first = snapshot.class_.interfaces.elastic_ip_selector.tags, first_eni(snapshot)
         elastic_ips = ctx.elastic.want(tags) if tags and not (first and first.elastic_ip) else None
@@ -192,9 +207,11 @@ class Actor:
         if not ctx.maps.want(needed, fresh=fresh):
             why = f"the /28 maps of {', '.join(needed)} are being read"
             return Plan(wait=Reason.FILLING, message=why, elastic=choose_elastic(snapshot, elastic_ips))
-        settings = replace(ctx.plan_settings, name_beside_prefixes=ctx.book.name_beside_prefixes)
+        settings = ctx.plan_settings
+        if settings.name_beside_prefixes != ctx.book.name_beside_prefixes:
+            settings = replace(settings, name_beside_prefixes=ctx.book.name_beside_prefixes)
         groups = ctx.book.groups(snapshot.instance.vpc_id)
-        plan = plan_node(snapshot, subnets, groups, settings, now, elastic_ips=elastic_ips)
+        plan = plan_node(snapshot, subnets, groups, settings, now, elastic_ips=elastic_ips, state=state)
         if plan.elastic is not None and plan.elastic.reason is Reason.NO_ELASTIC_IP:
             ctx.elastic.starving(tags)
         return plan

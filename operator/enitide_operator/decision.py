@@ -51,9 +51,10 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What `outlook` needs beside the snapshot."""
+    """What `outlook` needs beside the snapshot. `state`: its tide."""
 
     subnets: tuple[SubnetView, ...]
+    state: Tide | None
     vpc_cidrs: tuple[str, ...]
     report_interval_s: float
     settings: PlanSettings
@@ -104,9 +105,8 @@ def tide_of(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> Tide | N
     return node_tide(snapshot, snapshot.limits, subnets)
 
 
-def lacking(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> int:
+def lacking(state: Tide | None) -> int:
     """Addresses that the node is below its low tide now, whatever is on its way."""
-    state = tide_of(snapshot, subnets)
     return 0 if state is None else max(0, state.marks.low - state.provisioned)
 
 
@@ -129,16 +129,18 @@ def maps_needed(snapshot: NodeSnapshot, subnets: tuple[SubnetView, ...]) -> tupl
 def outlook(snapshot: NodeSnapshot, plan: Plan, facts: Facts) -> Outlook:
     """The status that follows from the plan, releases included."""
     now, cluster = facts.now, facts.settings.cluster_name
-    state = tide_of(snapshot, facts.subnets)
+    state = facts.state
     shown = _elastic_explained(explained(plan, state, facts.trouble), facts.elastic_trouble)
     since, reclaim = _reclaim(snapshot, state, now)
     ordered = [intent_of(each, stamp(now)) for each in plan.actions if isinstance(each, CreateInterface)]
-    planned = replace(snapshot, pending=(*snapshot.pending, *ordered))
+    planned = replace(snapshot, pending=(*snapshot.pending, *ordered)) if ordered else snapshot
     # a changed class alone is no question: an agent with nothing to report has no answer to write
     silent = handover.is_silent(snapshot.published, None, snapshot.agent_wrote_at, now) and handover.has_answer(
         snapshot.published, snapshot.yielded, snapshot.demand, snapshot.busy
     )
-    snapshot = replace(snapshot, idle_since=idle_since(snapshot, cluster, now))
+    idle = idle_since(snapshot, cluster, now)
+    if idle != snapshot.idle_since:
+        snapshot = replace(snapshot, idle_since=idle)
     wanted = wanted_status(
         planned,
         facts.subnets,

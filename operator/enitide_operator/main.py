@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from enitide_api.collector import collect_seldom
 from enitide_api.errors import SettingsInvalid
 from enitide_api.logging import configure, get_logger
 from enitide_api.options import read_settings, settings_options
@@ -34,6 +35,7 @@ def main(**flags: Any) -> None:
     """Read settings from flags, environment and file, and run until told to stop."""
     settings = read_settings(OperatorSettings, "operator", flags)
     configure(settings.log_level, settings.log_format, component="operator")
+    collect_seldom()
     asyncio.run(run(settings))
 
 

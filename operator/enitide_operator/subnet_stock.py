@@ -65,6 +65,7 @@ class SubnetStock:
     nameless_until: float = 0.0
     blind: bool = False
     planned: bool = False
+    _shown: tuple[SubnetView, SubnetView] | None = None  # the last view, and the reading that it was made of
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
@@ -81,13 +82,18 @@ class SubnetStock:
             whole = 0 if held_back else max(0, blocks.whole - ordered)
         if self.refused_at is not None:
             free = 0
-        return replace(
-            self.read,
-            free=max(0, free),
-            whole_prefixes=whole,
-            blocks=None if now < self.nameless_until else blocks,
-            gone=self.gone_at is not None,
-        )
+        return self._as(max(0, free), whole, None if now < self.nameless_until else blocks)
+
+    def _as(self, free: int, whole: int | None, blocks: BlockMap | None) -> SubnetView:
+        """The reading with these; the view given last where it says the same, as every pass of every node asks."""
+        gone = self.gone_at is not None
+        if self._shown is not None and self._shown[1] is self.read:
+            last = self._shown[0]
+            if (last.free, last.whole_prefixes, last.gone) == (free, whole, gone) and last.blocks is blocks:
+                return last
+        made = replace(self.read, free=free, whole_prefixes=whole, blocks=blocks, gone=gone)
+        self._shown = (made, self.read)
+        return made
 
     def _free(self) -> int:
         return self.read.free - sum(each.addresses for each in self.open.values()) - self.since_read

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from enitide_kube.status import StatusCause
+from enitide_lab.apistore import quick
 from enitide_lab.apistore.cel import Rule, RuleError, compile_rule
 
 
@@ -140,7 +141,18 @@ class Schema:
             self.rules: tuple[Rule, ...] = tuple(compile_rule(r) for r in declared.get("x-kubernetes-validations", ()))
         except RuleError as error:
             raise SchemaError(f"{path or 'schema'}: {error}") from error
+        self.valid, self.whole = quick.valid(self), quick.whole(self)
         self._check(declared)
+
+    @property
+    def has_no_default(self) -> bool:
+        """Nothing is put in where the value is absent."""
+        return self.default is MISSING
+
+    def kind_of(self, key: str) -> str:
+        """The type of a property, '' for one that is not declared."""
+        child = self.properties.get(key)
+        return child.type if child is not None else ""
 
     def _check(self, declared: Mapping[str, Any]) -> None:
         if self.type and self.type not in _TYPES:
@@ -159,7 +171,7 @@ class Schema:
 
     def normalize(self, value: Any, old: Any, path: str, unknown: list[str]) -> Any:
         """`value` without unknown keys (each listed in `unknown`) and with defaults; the same object if it was so."""
-        if value is old:
+        if value is old or self.whole(value):
             return value
         if isinstance(value, dict) and (self.properties or self.additional or not self.preserve):
             return self._normalize_map(value, old if isinstance(old, dict) else {}, path, unknown)
@@ -200,6 +212,8 @@ class Schema:
     def validate(self, value: Any, old: Any, path: str, causes: list[StatusCause]) -> None:
         """Appends a cause for each thing wrong with `value`. What equals `old` is not looked at again."""
         if old is not MISSING and (value is old or value == old):
+            return
+        if self.valid is not None and self.valid(value):
             return
         if value is None:
             if not self.nullable and (self.type or self.int_or_string):

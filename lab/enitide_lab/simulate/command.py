@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from enitide_api.collector import collect_seldom
 from enitide_api.logging import configure
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def main(file: Path, as_json: bool, plot: Path | None, log: bool) -> None:
     from enitide_lab.simulate.summary import summary
 
     configure("info" if log else "critical")
+    collect_seldom()
     scenario = read_file(file)
     recorders: list[Recorder] = []
 

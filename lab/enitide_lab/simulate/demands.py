@@ -94,10 +94,21 @@ class Demands:
         self._meet(node, asked)
 
     def _on_class(self, event: EventType, stored: Stored) -> None:
-        before = {node: self.governing(node) for node in self.nodes}
         new = decode(stored.raw(self._store.type_of(ENICLASS)), ENIClass)
         name = new.metadata.name
-        self.classes.on_change(name, self._known.get(name), None if event == "DELETED" else new)
+        known = self._known.get(name)
+        if (
+            event == "MODIFIED"
+            and known is not None
+            and (known.spec, known.metadata.generation)
+            == (
+                new.spec,
+                new.metadata.generation,
+            )
+        ):
+            return  # the operator counted its nodes in the status
+        before = {node: self.governing(node) for node in self.nodes}
+        self.classes.on_change(name, known, None if event == "DELETED" else new)
         self._known[name] = new
         for node, old in before.items():
             new_one = self.governing(node)

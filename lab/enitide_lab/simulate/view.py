@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from enitide_api.resources import Condition, ENINode, ENINodeStatus, decode
+from enitide_api.resources import Condition, ENINode, decode
 from enitide_ipam import tide
 from enitide_ipam.capacity import NodeCapacity, may_use_prefixes, node_capacity, whole_prefix_exists
 from enitide_ipam.model import EniView, RouteTableView, SubnetView, is_foreign
 from enitide_ipam.subnets import eligible, route_table_of
 from enitide_kube.port import ENINODE, LEASE
+from enitide_lab.apistore.table import Stored
 from enitide_lab.ec2model.port import eni_view
 from enitide_lab.ec2model.state import InstanceRecord, InterfaceRecord
 from enitide_lab.simulate import ground
@@ -40,31 +41,38 @@ class View:
 
     def eninode(self, node: str) -> ENINode | None:
         """The resource now."""
+        stored = self._stored(node)
+        return None if stored is None else decode(stored.raw(self._sim.store.type_of(ENINODE)), ENINode)
+
+    def _stored(self, node: str) -> Stored | None:
         store = self._sim.store
-        rtype = store.type_of(ENINODE)
-        stored = store.catalog.table(rtype).objects.get(node)
-        return None if stored is None else decode(stored.raw(rtype), ENINode)
+        return store.catalog.table(store.type_of(ENINODE)).objects.get(node)
 
     def instance(self, node: str) -> InstanceRecord | None:
         """What EC2 has, None once the instance has gone."""
         record = self._sim.model.instances.get(ground.instance_id(node))
         return None if record is None or record.state in _GONE else record
 
-    def capacity(self, node: str, status: ENINodeStatus, subnets: Sequence[SubnetView]) -> NodeCapacity | None:
-        """By the shared function, on what EC2 has; None for a vanished instance."""
+    def capacity(
+        self, node: str, releasing: Collection[str], subnets: Callable[[], Sequence[SubnetView]]
+    ) -> NodeCapacity | None:
+        """By the shared function, on what EC2 has; None for a vanished instance. `subnets` are asked for if need be."""
         instance = self.instance(node)
         if instance is None:
             return None
         model, spec = self._sim.model, self._sim.demands.governing(node).spec
-        home = instance.subnet
-        facts = facts_of(instance.id, instance.type, home.zone, home.vpc.id, home.id)
-        candidates = eligible(subnets, facts, spec.interfaces.subnet_selector)
+        limits = views.limits(model.type_document(instance.type))
+        prefix_room = False
+        if may_use_prefixes(limits, spec):
+            home = instance.subnet
+            facts = facts_of(instance.id, instance.type, home.zone, home.vpc.id, home.id)
+            prefix_room = whole_prefix_exists(eligible(subnets(), facts, spec.interfaces.subnet_selector))
         return node_capacity(
-            views.limits(model.type_document(instance.type)),
+            limits,
             spec,
             [self._usable(eni_view(model.view(record)), record) for record in instance.devices.values()],
-            prefix_room=whole_prefix_exists(candidates),
-            releasing=status.releasing,
+            prefix_room=prefix_room,
+            releasing=releasing,
         )
 
     def _usable(self, eni: EniView, record: InterfaceRecord) -> EniView:
@@ -74,9 +82,10 @@ class View:
 
     def is_full(self, node: str) -> bool:
         """No free slot, or maxAllocate reached; also for a vanished instance, which can have nothing."""
-        resource = self.eninode(node) or _EMPTY
-        provisioned = resource.status.capacity.provisioned
-        capacity = self.capacity(node, resource.status, self.subnets())
+        stored = self._stored(node)
+        status = {} if stored is None else stored.obj.get("status") or {}
+        provisioned: int = (status.get("capacity") or {}).get("provisioned", 0)
+        capacity = self.capacity(node, status.get("releasing") or (), self.subnets)
         if capacity is None:
             return True
         maximum = self._sim.demands.governing(node).spec.pool.max_allocate
@@ -88,7 +97,7 @@ class View:
         resource = self.eninode(node) or _EMPTY
         status, class_ = resource.status, self._sim.demands.governing(node).spec
         provisioned = status.capacity.provisioned
-        instance, capacity = self.instance(node), self.capacity(node, status, subnets)
+        instance, capacity = self.instance(node), self.capacity(node, status.releasing, lambda: subnets)
         needed = excess = 0
         if instance is not None and capacity is not None:
             limits = views.limits(self._sim.model.type_document(instance.type))
