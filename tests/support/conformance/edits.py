@@ -38,7 +38,7 @@ WEAK = cnp("weak", 50, f"{RED}\ningress: [{{action: Deny, from: [{peer('blue')}]
 BASE = cnp("base", 1, f"{RED}\ningress: [{{action: Deny, from: [{{namespaces: {{}}}}]}}]", "Baseline")
 PASS = cnp("pass", 5, f"{RED}\ningress: [{{action: Pass, from: [{peer('green')}, {peer('blue')}]}}]")
 GREEN = np("podSelector: {}\ningress: [{from: [{namespaceSelector: {matchLabels: {house: green}}}]}]")
-POD_C, HOUSE_BLUE = ("Pod", "x", "c"), ("Namespace", "", "house-blue")
+POD_A, POD_C, HOUSE_BLUE = ("Pod", "x", "a"), ("Pod", "x", "c"), ("Namespace", "", "house-blue")
 NAMESPACE_Y, NAMESPACE_Z = ("Namespace", "", "y"), ("Namespace", "", "z")
 LABELS = {POD_C: ("pod", "c"), HOUSE_BLUE: ("house", "blue"), NAMESPACE_Y: ("ns", "y"), NAMESPACE_Z: ("ns", "z")}
 
