@@ -114,8 +114,9 @@ class Stage:
         for address in self.outside:
             subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
 
-    def places(self) -> dict[str, Place]:
-        """Everywhere packets come from and go to: pods, nodes, outside."""
+    def places(self, *, every_address: bool = False) -> dict[str, Place]:
+        """Everywhere packets come from and go to: pods, nodes, outside. With `every_address` of both families."""
+        owned = {each.sandbox.key: tuple(each.sandbox.addresses) for each in running(self.lab.lab)}
         found = {}
         for obj in self._of("Pod"):
             if obj["spec"].get("hostNetwork"):
@@ -123,7 +124,8 @@ class Stage:
             _, namespace, name = key_of(obj)
             address = self.atlas.addresses[obj["status"]["podIPs"][0]["ip"]]
             netns = self._netns(namespace, name)
-            found[f"{namespace}/{name}"] = Place(f"{namespace}/{name}", netns, (address,))
+            addresses = owned[f"{namespace}/{name}"] if every_address else (address,)
+            found[f"{namespace}/{name}"] = Place(f"{namespace}/{name}", netns, addresses)
         for name in NODES.values():
             place = self.lab.node_place(name)
             found[f"node/{name}"] = Place(f"node/{name}", place.netns, place.addresses)
