@@ -7,10 +7,10 @@ Pure. The rewritten selectors are ordinary ones, so the engine knows nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from enitide_policy.labels import Relevance
+from enitide_policy.labels import METADATA_NAME, IdentityLabels, Relevance
 from enitide_policy.mapstate import Action
 from enitide_policy.model import L4, Peer, PodsPeer, Policy, Rule
 from enitide_policy.selectors import (
@@ -21,6 +21,8 @@ from enitide_policy.selectors import (
     Operator,
     Requirement,
     Selector,
+    equals,
+    flat,
     selector,
 )
 
@@ -86,6 +88,39 @@ def held(policies: Iterable[Policy], announced: Relevance | None, *, close: bool
     if announced is None:
         return tuple(policies)
     return tuple(each for policy in policies for each in _policy(policy, announced, close=close))
+
+
+def selected_here(
+    policies: Iterable[Policy], announced: Relevance, own: Sequence[tuple[IdentityLabels, IdentityLabels]]
+) -> tuple[Policy, ...]:
+    """What policies of uncertain subjects mean for the pods of this node, of which all labels are known.
+
+    `own`: of each pod the labels of its identity, and all of them. Where pods of one identity differ, whoever shares it
+    with one that is selected is selected too, until their identities are cut apart.
+    """
+    found: list[Policy] = []
+    for policy in policies:
+        if not is_subject_held(policy, announced):
+            continue
+        sure = certain(policy.subject, announced)
+        rules = tuple(_rule(rule, announced) for rule in policy.rules)
+        cuts = dict.fromkeys(cut for cut, whole in own if policy.subject.matches(flat(whole)))
+        found += [
+            replace(policy, subject=_exactly(cut, announced, policy.subject), rules=rules)
+            for cut in cuts
+            if sure is None or not sure.matches(flat(cut))
+        ]
+    return tuple(found)
+
+
+def _exactly(cut: IdentityLabels, announced: Relevance, also: Selector) -> Selector:
+    """Selects one identity: all that it has, and nothing that it could have and has not."""
+    has = flat(cut)
+    could = {POD + key for key in announced.pod_keys} | {PORT + name for name in announced.port_names}
+    could |= {NAMESPACE_LABEL + key for key in announced.namespace_keys - {METADATA_NAME}}
+    could |= {each.key for each in also.requirements}
+    lacks = (Requirement(key, Operator.DOES_NOT_EXIST) for key in could - has.keys())
+    return selector([*(equals(key, value) for key, value in has.items()), *lacks])
 
 
 def held_peers(policies: Iterable[Policy], announced: Relevance) -> tuple[Policy, ...]:

@@ -21,7 +21,11 @@ from enitide_enidp.policy.remote import Packer
 from enitide_enidp.policy.state import PolicyState
 from enitide_policy.identities import keys_of, spec_of
 from enitide_policy.labels import IdentityLabels, PodFacts, Relevance
+from enitide_policy.languages.reading import Place
+from enitide_policy.languages.shared import pod_key
 from enitide_policy.parse import parse
+from enitide_policy.problems import ObjectRef
+from enitide_policy.selectors import selector
 
 pytestmark = pytest.mark.unit
 
@@ -363,16 +367,60 @@ def test_an_edit_that_shuts_out_by_a_new_key_waits_for_the_key_but_not_for_ever(
     assert node.state.due_at is None
 
 
-@pytest.mark.parametrize("subject", [NOT_IN[0], ABSENT[0]])
-def test_a_new_policy_of_pods_told_apart_by_what_they_are_not_waits_for_the_key_but_not_for_ever(subject):
+SUBJECTS = [NOT_IN[0], ABSENT[0], {"matchLabels": {"tier": "front"}}]
+
+
+@pytest.mark.parametrize("own_tier", ["", "front", "prod"])
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_new_policy_selects_the_pods_of_this_node_by_their_own_labels_at_once(subject, own_tier):
+    """By each kind of requirement on a key that no identity has yet, for pods that are there and pods that come."""
+    wanted = selector(Place(ObjectRef("", "", "")).requirements(subject, pod_key))
+    selected = wanted.matches({"pod:tier": own_tier} if own_tier else {})
+    there = Node(own_tier=own_tier)
+    there.start()
+    there.allow([], subject=subject)
+    there.state.flush()
+    assert there.can_reach() is not selected
+    coming = Node(own_tier=own_tier)
+    coming.allow([], subject=subject)
+    coming.state.flush()
+    coming.start()
+    assert coming.can_reach() is not selected
+    for node in (there, coming):
+        node.kernel.seen.clear()
+        for step in rekey("web").values():
+            step(node)
+            node.state.flush()
+        assert set(node.kernel.seen) <= {not selected}
+        assert node.state.policies.held == ()
+
+
+def test_pods_that_share_an_identity_are_all_selected_until_they_are_cut_apart():
+    node = Node(own_tier="front")
+    node.start()
+    node.state.own.put("other", PodFacts("d", labels=(("app", "web"),)))
+    node.state.attach("o/eth0", "other", 8, [ip_address("10.0.0.3")])
+    node.allow([], subject={"matchLabels": {"tier": "front"}})
+    node.state.flush()
+    client = node.kernel.identities[ip_address(PEER)]
+    assert not node.can_reach()
+    assert not node.kernel.allows(8, client)
+    for step in rekey("web").values():
+        step(node)
+        node.state.flush()
+    assert not node.can_reach()
+    assert node.kernel.allows(8, client)
+
+
+def test_a_pod_whose_labels_change_while_a_policy_waits_is_selected_by_the_new_ones():
     node = Node(own_tier="")
     node.start()
-    node.allow([], subject=subject)
-    node.state.flush()
-    assert node.can_reach()
-    node.now = WAIT_S
+    node.allow([], subject=NOT_IN[0])
     node.state.flush()
     assert not node.can_reach()
+    node.state.own.put("web", PodFacts("d", labels=(("app", "web"), ("tier", "prod"))))
+    node.state.flush()
+    assert node.can_reach()
 
 
 def test_a_policy_edited_while_the_agent_starts_is_closed_for_nobody_knows_what_was_in_force():

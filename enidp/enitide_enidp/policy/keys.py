@@ -1,32 +1,33 @@
 """Policies as they may be in force now, given the keys to which the operator has announced identities to be cut.
 
-A policy that names a key before that waits. An edited one is in force as it was before the edit, so that what both
-versions allow passes all the while. A new one is held (`enitide_policy.held`): closed where it is not known yet whom
-it means, and not in force for pods of which it is not known yet whether it selects them. Neither waits longer than
-`WAIT_S`: then what is written is in force, closed wherever it is not known. Level-triggered, no I/O.
+A policy that names a key before that is held. An edited one is in force as it was before the edit, so that what both
+versions allow passes all the while, for `WAIT_S` at most. A new one, and then the edited one too, is in force as far as
+is certain (`enitide_policy.held`): it selects the pods of this node by all of their own labels, and is closed where it
+is not known yet whom its rules mean. Level-triggered, no I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from enitide_policy.engine.engine import Engine
-from enitide_policy.held import held, names_hidden
-from enitide_policy.labels import Relevance
+from enitide_policy.held import held, names_hidden, selected_here
+from enitide_policy.labels import IdentityLabels, Relevance
 from enitide_policy.model import Policy
 from enitide_policy.problems import ObjectRef
 
 WAIT_S = 60.0  # an operator announces within a second or two; a change of leaders takes up to 45
 
 Policies = tuple[Policy, ...]
+Own = Sequence[tuple[IdentityLabels, IdentityLabels]]
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Why a policy is not in force as written. `before`: what it said when all its keys were known last.
 
-    `until`: when the wait ends. `close`: what it may select is closed: nobody knows what was in force.
+    `until`: how long that stands. `close`: what it may select is closed: nobody knows what was in force.
     """
 
     before: Policies
@@ -38,11 +39,13 @@ class Hold:
 class KeyHold:
     """`put` policies, `announce` keys; the engine is told what differs. `closing`: nobody knows what was in force.
 
-    `clock`: seconds that never jump back; call `expire` at `due_at`.
+    `clock`: seconds that never jump back; call `look` at `due_at`, and when `own` gives something else: of each pod of
+    this node the labels of its identity, and all of them.
     """
 
     engine: Engine
     clock: Callable[[], float]
+    own: Callable[[], Own]
     announced: Relevance | None = None
     closing: bool = True
     _written: dict[ObjectRef, Policies] = field(default_factory=dict)
@@ -74,18 +77,19 @@ class KeyHold:
 
     @property
     def due_at(self) -> float | None:
-        """When the next of them has waited long enough."""
-        return min((hold.until for hold in self._held.values() if not hold.close), default=None)
+        """When the next edit has waited long enough."""
+        return min((hold.until for hold in self._held.values() if hold.before), default=None)
 
-    def expire(self) -> None:
-        """Close what has waited too long."""
-        now = self.clock()
+    def look(self) -> None:
+        """Bring what waits up to date: with the time, and with the pods of this node."""
+        now, own = self.clock(), self.own() if self._held else ()
         for ref, hold in tuple(self._held.items()):
-            if not hold.close and hold.until <= now:
-                self._held[ref] = replace(hold, before=(), close=True)
-                self._install(ref)
+            if hold.before and hold.until <= now:
+                self._held[ref] = replace(hold, before=())
+            if not hold.close:
+                self._install(ref, own=own)
 
-    def _install(self, ref: ObjectRef, before: Policies = ()) -> None:
+    def _install(self, ref: ObjectRef, before: Policies = (), own: Own | None = None) -> None:
         """`before`: what the object said until now, where that was all known."""
         written = self._written[ref]
         if self.announced is None or not any(names_hidden(each, self.announced) for each in written):
@@ -95,5 +99,8 @@ class KeyHold:
         known = () if self.closing else before
         hold = self._held.get(ref) or Hold(known, self.clock() + WAIT_S, self.closing)
         self._held[ref] = hold
-        said = held(hold.before, self.announced) or held(written, self.announced, close=hold.close)
+        said = held(hold.before, self.announced)
+        if not said:
+            said = held(written, self.announced, close=hold.close)
+            said += selected_here(written, self.announced, self.own() if own is None else own)
         self.engine.policy(ref, dict.fromkeys(said))

@@ -14,7 +14,7 @@ import msgspec
 from enitide_api.resources import SecurityIdentity
 from enitide_kube.objects import Meta
 from enitide_policy.identities import is_genuine, labels_of
-from enitide_policy.labels import IdentityLabels, PodFacts, Relevance
+from enitide_policy.labels import METADATA_NAME, IdentityLabels, PodFacts, Relevance
 from enitide_policy.numbers import Reserved
 
 
@@ -111,6 +111,15 @@ class OwnPods:
     def uids(self) -> tuple[str, ...]:
         """All of them."""
         return tuple(self._pods)
+
+    def labels_of(self, uid: str) -> IdentityLabels | None:
+        """All labels of a pod, whatever counts; None while they are not all known."""
+        facts = self._pods.get(uid)
+        labels = self.namespaces.get(facts.namespace) if facts is not None else None
+        if facts is None or labels is None:
+            return None
+        others = tuple(sorted((key, value) for key, value in labels.items() if key != METADATA_NAME))
+        return IdentityLabels(facts.namespace, facts.service_account, facts.labels, others, facts.ports)
 
     def identity_of(self, uid: str) -> int:
         """0: not known yet."""

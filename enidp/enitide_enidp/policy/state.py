@@ -68,7 +68,7 @@ class PolicyState:
 
     def __init__(self, kernel: Kernel, clock: Callable[[], float], *, audit: bool = False) -> None:
         self.engine = Engine(kernel.known_cidrs())
-        self.policies = KeyHold(self.engine, clock)
+        self.policies = KeyHold(self.engine, clock, self._own_labels)
         self.remote = Remote()
         self.identities = Identities(self._learned, self._forgotten)
         self.own = OwnPods(self.identities, self.remote.identity_of_pod)
@@ -181,9 +181,10 @@ class PolicyState:
         """What changed since the last time; whether anything was written."""
         if not self.synced:
             return False
-        self.policies.expire()
         wrote = self._narrow() and self._write([], {}, [])
-        wrote = self._write(self._choose(), *self._addresses()) or wrote
+        moved = self._choose()
+        self.policies.look()
+        wrote = self._write(moved, *self._addresses()) or wrote
         if self._widen():  # every address has its new identity by now
             wrote = self._write([], {}, []) or wrote
         wrote = self._leave() or wrote
@@ -220,6 +221,13 @@ class PolicyState:
                 self.engine.endpoint(owner, identity)
                 moved.append(owner)
         return moved
+
+    def _own_labels(self) -> list[tuple[IdentityLabels, IdentityLabels]]:
+        """Of each pod here the labels of its identity, and all of them."""
+        known = (
+            (self.identities.labels.get(each.identity), self.own.labels_of(each.uid)) for each in self.locals.values()
+        )
+        return [(cut, whole) for cut, whole in known if cut is not None and whole is not None]
 
     def _look_records(self, look: dict[str, None]) -> None:
         if self.remote.own_changed:
