@@ -238,6 +238,7 @@ ENDPOINTS, POLICIES, EVENTS, PER_S, ROUNDS = 100, 100, 400, 50, 4
 
 def _events_ms() -> list[tuple[float, float]]:
     """Identity events on a node with 100 endpoints of 100 policies, each from its news to its last map write."""
+    import gc
     import tempfile
     import time
     from dataclasses import replace
@@ -294,6 +295,7 @@ def _events_ms() -> list[tuple[float, float]]:
                         identity(1000 + i, tier=f"t{i}")[0], None, identity(1000 + i, tier=f"t{i}")[1]
                     )
                 state.sync()
+                gc.freeze()  # as the agent does then
                 pattern = endpoint("pod1", 1, 1, "eni1")
                 for i in range(ENDPOINTS):
                     name, found = identity(300 + i, app=f"a{i}")

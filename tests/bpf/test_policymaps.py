@@ -239,8 +239,9 @@ def test_a_restart_keeps_connections_and_adopts_rule_sets_by_what_they_say(node:
     assert second.policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(70, 300))
     assert second.policy.endpoint(node.pod1.ifindex) == EndpointPolicy(70, 300)
     after = syscalls.dump(node.loaded.maps["rulesets"], 4, policycodec.RULESET_BYTES, policycodec.MAX_RULESETS)
-    generations = [[policycodec.decode_head(value).generation for _, value in each] for each in (before, after)]
-    assert generations[0] == generations[1], "no connection is asked again"
+    generations = [sum(policycodec.decode_head(value).generation for _, value in each) for each in (before, after)]
+    assert generations[1] == generations[0] + 1, "connections are asked once more"
+    assert (send(node), len(table(node))) == (None, 1), "and live on"
     assert second.policy.forget_unclaimed() == 0
     second.close()
 

@@ -15,7 +15,16 @@ from support.datapath.policymodel import UDP, Said
 from support.datapath.world import Seen, World, endpoint, world
 
 from enitide_api.reasons import Drop
-from enitide_enidp.datapath import Datapath, EndpointPolicy, NodeConfig, Routing, codec, policyviews, syscalls
+from enitide_enidp.datapath import (
+    Datapath,
+    EndpointPolicy,
+    NodeConfig,
+    Routing,
+    codec,
+    policycodec,
+    policyviews,
+    syscalls,
+)
 from enitide_enidp.datapath.addresses import Epochs
 from enitide_enidp.datapath.stamp import Stamp
 from enitide_enidp.datapath.types import Hook, Onward
@@ -160,3 +169,35 @@ def test_what_goes_to_many_stays_with_the_stack_also_when_a_pod_got_it(node: Wor
         seen = node.run(Hook.TO_POD, to_pod2, ifindex=node.pod2.ifindex, came_in_by=node.pod1.ifindex)
         assert (seen.drop, seen.onward) == (None, Onward.STACK)
     assert send(node, GROUP).onward is Onward.STACK
+
+
+def test_an_agent_that_died_between_a_write_and_its_count_is_made_good_by_the_next(node: World, pins: Path) -> None:
+    policy = node.datapath.policy
+    policy.put_identities({REMOTE: 500})
+    policy.apply(RuleSet(8, True, True, {PEER_OUT: ALLOW, ANY_IN: ALLOW}))
+    policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(8, 300))
+    assert [send(node).drop, send(node).drop] == [None, None]
+    syscalls.update(node.loaded.maps["identities"], codec.encode_address(REMOTE), codec.U32.pack(501))
+    assert send(node).drop is None, "not counted: the connection does not know"
+    second = Datapath.open(pins, NodeConfig(routing=Routing.DIRECT, policy=True))
+    try:
+        second.policy.apply(RuleSet(1, True, True, {PEER_OUT: ALLOW, ANY_IN: ALLOW}))
+        second.policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(1, 300))
+        second.policy.sync_identities({REMOTE: 501})
+    finally:
+        second.close()
+    assert send(node).drop is Drop.POLICY_DEFAULT_DENY
+
+
+def test_entries_that_were_not_counted_are_asked_after_a_restart(node: World, pins: Path) -> None:
+    policy = node.datapath.policy
+    place = policy.apply(RuleSet(8, False, True, {ANY_OUT: ALLOW})).place
+    policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(8, 300))
+    assert [send(node).drop, send(node).drop] == [None, None]
+    syscalls.delete(node.loaded.maps["rules"], policycodec.encode_key(place, ANY_OUT))
+    second = Datapath.open(pins, NodeConfig(routing=Routing.DIRECT, policy=True))
+    try:
+        assert second.policy.apply(RuleSet(1, False, True, {})).adopted
+    finally:
+        second.close()
+    assert send(node).drop is Drop.POLICY_DEFAULT_DENY

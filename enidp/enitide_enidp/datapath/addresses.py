@@ -84,7 +84,8 @@ class Addresses:
     def sync(self, wanted: Mapping[codec.Address, int]) -> int:
         """Make the exact tier these records, by difference, additions first; returns how many changed.
 
-        Both sides are walked in pieces: of what is in order already only the keys are kept.
+        Both sides are walked in pieces: of what is in order already only the keys are kept. All epochs count up: a
+        process that died may have written records and not come to that.
         """
         gone: list[codec.Address] = []
         right: set[bytes] = set()
@@ -99,7 +100,9 @@ class Addresses:
         while piece := dict(islice(wrong, PIECE)):
             self.put(piece)
             count += len(piece)
-        return count + self.delete(gone)
+        count += self.delete(gone)
+        self._epochs.bump_all()
+        return count
 
     def _scan(self) -> Iterator[tuple[bytes, bytes]]:
         token: bytes | None = None

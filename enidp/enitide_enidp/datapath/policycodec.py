@@ -57,7 +57,17 @@ class Head:
 
 
 def encode_head(head: Head) -> bytes:
-    return _RULESET.pack(head.id, head.generation & 0xFFFF_FFFF, head.flags, head.entries, _SHAPES.pack(*head.shapes))
+    return pack_head(head.id, head.generation, head.flags, head.entries, pack_rows(head.shapes))
+
+
+def pack_rows(shapes: Iterable[int]) -> bytes:
+    """The bitmaps of a head."""
+    return _SHAPES.pack(*shapes)
+
+
+def pack_head(number: int, generation: int, flags: int, entries: int, rows: bytes) -> bytes:
+    """`struct ruleset`, its bitmaps packed already."""
+    return _RULESET.pack(number, generation & 0xFFFF_FFFF, flags, entries, rows)
 
 
 def decode_head(data: bytes) -> Head:
@@ -86,6 +96,22 @@ def pack_entries(place: int, entries: Mapping[int, int]) -> tuple[bytes, bytes]:
     keys = b"".join([(key << 16 | place).to_bytes(KEY_BYTES, "little") for key in entries])
     known = {value: value.to_bytes(RULE_BYTES, "little") for value in set(entries.values())}
     return keys, b"".join([known[value] for value in entries.values()])
+
+
+def pack_all(sets: Iterable[tuple[int, Mapping[int, int]]]) -> tuple[bytes, bytes, int]:
+    """The same for entries of many rule sets, by place; at last how many."""
+    keys, values = list[bytes](), list[bytes]()
+    known: dict[int, bytes] = {}
+    for place, entries in sets:
+        for key, value in entries.items():
+            keys.append((key << 16 | place).to_bytes(KEY_BYTES, "little"))
+            values.append(known.get(value) or known.setdefault(value, value.to_bytes(RULE_BYTES, "little")))
+    return b"".join(keys), b"".join(values), len(keys)
+
+
+def class_of(key: int) -> int:
+    """Direction, kind of peer, protocol and number of port bits of a packed key, as one number."""
+    return key >> DIRECTION_SHIFT
 
 
 def classes_of(keys: Iterable[int]) -> Counter[int]:

@@ -9,10 +9,9 @@ from typing import Any
 
 from enitide_enidp.datapath import codec, syscalls
 from enitide_enidp.datapath import policycodec as pc
-from enitide_enidp.datapath.addresses import Addresses
+from enitide_enidp.datapath.addresses import Addresses, Epochs
 from enitide_enidp.datapath.connections import Connection, Connections, Outcome, TcpState
 from enitide_enidp.datapath.maps import Maps
-from enitide_enidp.datapath.stamp import Stamp
 from enitide_enidp.datapath.words import ICMP_NUMBERS, PROTOCOLS, identity_word, port_word, protocol_word, says
 from enitide_policy.mapstate import Network, Peer, RuleKey, RuleValue, unpack_key, unpack_value
 from enitide_policy.numbers import Reserved
@@ -99,16 +98,13 @@ def rules_at(fds: dict[str, int], place: int) -> list[Row]:
 
 
 def ask_again(fds: dict[str, int]) -> int:
-    """Count every rule set's generation up: each connection asks its policy again. Returns how many rule sets."""
-    count = 0
-    for key, value in syscalls.dump(fds["rulesets"], 4, pc.RULESET_BYTES, pc.MAX_RULESETS):
-        head = pc.decode_head(value)
-        if head.id:
-            count += 1
-            up = pc.Head(head.id, head.generation + 1, head.flags, head.entries, head.shapes)
-            syscalls.update(fds["rulesets"], key, pc.encode_head(up))
-    Stamp(fds).renew()
-    return count
+    """Count every epoch up: each connection asks its policy again. Returns how many rule sets can be asked.
+
+    Not the generations: those are counted by the agent alone.
+    """
+    Epochs(fds).bump_all()
+    heads = syscalls.dump(fds["rulesets"], 4, pc.RULESET_BYTES, pc.MAX_RULESETS)
+    return sum(pc.decode_head(value).id != 0 for _, value in heads)
 
 
 # --- connections -----------------------------------------------------------------------------------------------------

@@ -5,41 +5,23 @@ closed, then its entries, then its head opens: nothing is ever half in force. A 
 is new, sets the isolation, removes what is old, then narrows, and at last counts the generation up, which makes every
 connection ask again.
 A rule set that does not fit is closed, alone, and tried again whenever room has come. After a restart the rule sets
-that are there are adopted by content: connections notice nothing.
+that are there are adopted by content, and their generation counts up: a process that died may have written entries and
+not come to that.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from enitide_api.errors import DatapathFailed, InternalError
 from enitide_enidp.datapath import codec, syscalls
 from enitide_enidp.datapath import policycodec as pc
+from enitide_enidp.datapath.kept import Entries, Kept
 from enitide_enidp.datapath.stamp import Stamp
 from enitide_policy.mapstate import RuleSet, RuleSetDelta
 
-Entries = dict[int, int]
-"""Packed keys and values, see `enitide_policy.mapstate`."""
 _NO_ROOM = 7, 12, 28  # E2BIG, ENOMEM, ENOSPC
-
-
-@dataclass(slots=True)
-class Kept:
-    """One rule set as we wrote it. `closed`: its entries are not in the kernel, for want of room."""
-
-    place: int
-    isolated_ingress: bool
-    isolated_egress: bool
-    entries: Entries
-    classes: Counter[int] = field(default_factory=Counter)
-    closed: bool = False
-
-    def flags(self) -> int:
-        flags = pc.RULESET_CLOSED if self.closed else 0
-        flags |= pc.RULESET_ISOLATED_INGRESS if self.isolated_ingress else 0
-        return flags | (pc.RULESET_ISOLATED_EGRESS if self.isolated_egress else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +44,7 @@ class RuleSets:
         self._kept: dict[int, Kept] = {}
         self._orphans: dict[int, Kept] = {}
         self._free = list(range(pc.MAX_RULESETS - 1, 0, -1))
+        self._generations: dict[int, int] = {}  # of places that are free
         self._used = 0
         self._adopt()
 
@@ -121,11 +104,14 @@ class RuleSets:
                 bool(head.flags & pc.RULESET_ISOLATED_EGRESS),
                 entries,
                 pc.classes_of(entries),
+                generation=head.generation,
             )
             self._used += len(entries)
         for place, head in heads.items():
             if head.id and place not in open_places:
-                self._orphans[place] = Kept(place, False, False, {}, closed=True)
+                self._orphans[place] = Kept(place, False, False, {}, closed=True, generation=head.generation)
+            elif not head.id and head.generation:
+                self._generations[place] = head.generation
         self._free = [place for place in self._free if place not in self._orphans]
 
     def orphans(self) -> frozenset[int]:
@@ -174,21 +160,22 @@ class RuleSets:
             and not kept.closed
             and (change.isolated_ingress, change.isolated_egress) == (kept.isolated_ingress, kept.isolated_egress)
             and self._used + before + len(change.puts) <= self._capacity
-            and pc.classes_of(change.puts).keys() <= kept.classes.keys()
+            and all(pc.class_of(key) in kept.classes for key in change.puts)
         )
 
     def _add_all(self, plain: list[tuple[RuleSetDelta, Kept]]) -> bool:
         """Entries of all sets, then heads of all sets; False if the map has no room for them after all."""
-        packed = [pc.pack_entries(kept.place, change.puts) for change, kept in plain]
-        keys, values = b"".join(key for key, _ in packed), b"".join(value for _, value in packed)
+        keys, values, count = pc.pack_all((kept.place, change.puts) for change, kept in plain)
         try:
-            syscalls.update_packed(self._rules, keys, values, sum(len(change.puts) for change, _ in plain))
+            syscalls.update_packed(self._rules, keys, values, count)
             for change, kept in plain:
-                new = [key for key in change.puts if key not in kept.entries]
-                kept.classes.update(pc.classes_of(new))
+                before = len(kept.entries)
+                for key in change.puts:
+                    kept.classes[pc.class_of(key)] += key not in kept.entries
                 kept.entries.update(change.puts)
-                self._used += len(new)
-            heads = [self._head(change.id, kept, count_up=True) for change, kept in plain]
+                self._used += len(kept.entries) - before
+                kept.generation += 1
+            heads = [kept.head(change.id) for change, kept in plain]
             syscalls.update_batch(self._heads, heads)
             self._stamp.renew()
         except OSError as error:
@@ -229,6 +216,7 @@ class RuleSets:
         """Compare every entry in the kernel with what we wrote; put right what differs. One sentence a rule set."""
         try:
             found: dict[int, Entries] = {}
+            self._catch_up()
             for key, value in syscalls.dump(self._rules, pc.KEY_BYTES, pc.RULE_BYTES, self._capacity):
                 place, packed = pc.decode_key(key)
                 found.setdefault(place, {})[packed] = pc.decode_value(value)
@@ -242,6 +230,12 @@ class RuleSets:
         except OSError as error:
             raise DatapathFailed(f"rule sets cannot be compared: {error.strerror}") from error
         return repairs
+
+    def _catch_up(self) -> None:
+        """Never count from below what stands there: somebody may have written a head."""
+        for kept in (*self._kept.values(), *self._orphans.values()):
+            head = syscalls.lookup(self._heads, codec.U32.pack(kept.place), pc.RULESET_BYTES)
+            kept.generation = max(kept.generation, pc.decode_head(head).generation if head else 0)
 
     def _sweep(self, place: int, found: dict[int, Entries]) -> list[str]:
         syscalls.delete_batch(self._rules, [pc.encode_key(place, key) for key in found[place]])
@@ -266,13 +260,14 @@ class RuleSets:
             wanted.isolated_egress,
             dict(wanted.entries),
             pc.classes_of(wanted.entries),
+            generation=self._generations.pop(place, 0),
         )
         self._kept[wanted.id] = kept
         self._write_all(wanted.id, kept)
         return Applied(place, 0 if kept.closed else len(kept.entries), kept.closed)
 
     def _claim(self, wanted: RuleSet) -> Kept | None:
-        """One of an earlier process with the same content: its head gets the new id, and no connection notices."""
+        """One of an earlier process with the same content: its head gets the new id."""
         for place, kept in self._orphans.items():
             if (
                 not kept.closed
@@ -281,7 +276,7 @@ class RuleSets:
                 and kept.entries == wanted.entries
             ):
                 self._kept[wanted.id] = self._orphans.pop(place)
-                self._write_head(wanted.id, kept)
+                self._settle(wanted.id, kept)
                 return kept
         return None
 
@@ -299,6 +294,7 @@ class RuleSets:
             return self._rewrite(change, kept, puts, deletes)
         before = pc.bitmaps(kept.classes)
         kept.classes.update(pc.classes_of(new))
+        kept.rows = b""
         if pc.bitmaps(kept.classes) != before:
             self._write_head(change.id, kept)
         written = self._put(kept, puts)
@@ -331,6 +327,7 @@ class RuleSets:
         for key in deletes:
             del kept.entries[key]
         kept.classes -= pc.classes_of(deletes)
+        kept.rows = b""
 
     # --- the kernel ------------------------------------------------------------------------------------------------
 
@@ -368,20 +365,14 @@ class RuleSets:
     def _remove(self, kept: Kept) -> None:
         self._close(0, kept, [] if kept.closed else list(kept.entries))
         self._free.append(kept.place)
+        self._generations[kept.place] = kept.generation
 
     def _settle(self, number: int, kept: Kept) -> None:
         """What holds now, and only then the generation: a verdict with the new one is never of the old rules."""
         self._write_head(number, kept)
-        self._write_head(number, kept, count_up=True)
+        kept.generation = (kept.generation + 1) & 0xFFFF_FFFF
+        self._write_head(number, kept)
         self._stamp.renew()
 
-    def _write_head(self, number: int, kept: Kept, *, count_up: bool = False) -> None:
-        syscalls.update(self._heads, *self._head(number, kept, count_up=count_up))
-
-    def _head(self, number: int, kept: Kept, *, count_up: bool) -> tuple[bytes, bytes]:
-        key = codec.U32.pack(kept.place)
-        found = syscalls.lookup(self._heads, key, pc.RULESET_BYTES)
-        generation = (pc.decode_head(found).generation if found else 0) + count_up
-        entries = 0 if kept.closed else len(kept.entries)
-        shapes = (0,) * pc.SHAPE_ROWS if kept.closed else pc.bitmaps(kept.classes)
-        return key, pc.encode_head(pc.Head(number, generation, kept.flags(), entries, shapes))
+    def _write_head(self, number: int, kept: Kept) -> None:
+        syscalls.update(self._heads, *kept.head(number))

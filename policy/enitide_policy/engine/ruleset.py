@@ -180,18 +180,25 @@ class RuleSetState:
 
     def delta(self) -> RuleSetDelta | None:
         """What changed since the last time, if anything; denies are put first and deleted last."""
-        changed = {
-            key: self.entries.get(key, 0) for key, old in self.touched.items() if self.entries.get(key, 0) != old
-        }
-        gone = [key for key, value in changed.items() if not value]
-        gone.sort(key=lambda key: self.touched[key] & MIDDLE_DENY)
-        puts = {key: value for key, value in changed.items() if value and value & MIDDLE_DENY}
-        puts.update((key, value) for key, value in changed.items() if value and not value & MIDDLE_DENY)
-        self.touched.clear()
+        touched, self.touched = self.touched, {}
+        denies: dict[int, int] = {}
+        puts: dict[int, int] = {}
+        gone: list[int] = []
+        for key, old in touched.items():
+            value = self.entries.get(key, 0)
+            if value == old:
+                continue
+            if not value:
+                gone.append(key)
+            elif value & MIDDLE_DENY:
+                denies[key] = value
+            else:
+                puts[key] = value
         flags, self.flags = self.flags, self.content.isolated
-        if not changed and flags == self.flags:
+        if not (puts or denies or gone) and flags == self.flags:
             return None
-        return RuleSetDelta(self.id, *self.flags, puts, tuple(gone))
+        gone.sort(key=lambda key: touched[key] & MIDDLE_DENY)
+        return RuleSetDelta(self.id, *self.flags, denies | puts if denies else puts, tuple(gone))
 
 
 def _tiered_value(stage: Stage, action: Action, precedence: int) -> int:
