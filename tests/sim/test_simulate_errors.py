@@ -109,6 +109,120 @@ def test_each_mistake_is_told_with_its_line_and_what_to_write(old: str, new: str
     assert words in told
 
 
+EVENT = 27  # the line of `- {snapshot: first}`
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ("{ec2: {fail: *, code: X}}", 'write the star in quotes, "*"'),
+        ("{kube: {drop: *}}", 'write the star in quotes, "*"'),
+        ("{ec2: {fail: &a, code: X}}", 'write a verb, mutations, reads or "*"'),
+        ("{ec2: {fail: null, code: X}}", 'write a verb, mutations, reads or "*"'),
+        ("{ec2: {empty: CreateNetworkInterface}}", "such as DescribeNetworkInterfaces"),
+        ("{ec2: {empty: mutations}}", "or reads"),
+        ('{ec2: {empty: "*"}}', "or reads"),
+        ("{ec2: {fail: reads, code: X, for: 99999999h}}", "at most 720h"),
+        ("{ec2: {delay: 9999999h}}", "at most 720h"),
+        ("{ec2: {fail: reads, code: X, times: 0}}", "whole number from 1"),
+        ("{ec2: {fail: reads, code: X, times: 99999999999}}", "to 2147483647"),
+        ("{advance: 99999999h}", "write at most 720h"),
+        ("null", "is empty: write an event"),
+        ("~", "is empty: write an event"),
+        ("", "is empty: write an event"),
+        ("{}", "is empty: write an event"),
+        ("[settle]", "one event, not a list"),
+        ("true", "unknown event 'true'"),
+        ("{null: 3}", "the key 'null' is no text"),
+        ("{set: null}", "write class: NAME"),
+        ("{set: {}}", "write class: NAME or subnet: ID"),
+        ("{set: {class: default}}", "changes nothing"),
+        ("{set: {subnet: s-1}}", "write free: N or wholePrefixes: N"),
+        ("{set: {subnet: s-1, free: null}}", "write free: N or wholePrefixes: N"),
+        ("{set: {class: default, subnet: s-1}}", "an event of its own"),
+        ("{set: {class: default, release: {delay: 3}}}", "write 3s"),
+        ("{hand: {node: n}}", "changes nothing"),
+        ("{hand: {node: n, unassign: 0}}", "changes nothing"),
+        ("{hand: {node: n, detach: null}}", "changes nothing"),
+        ("{hand: {unassign: 3}}", "node is missing"),
+        ("{hand: {node: n, assign: [10.0.0.77, 10.0.0.77]}}", "10.0.0.77 stands here twice"),
+        ("{hand: {node: n, assign: [10.0.0.16/27]}}", "neither address nor prefix"),
+        ("{hand: {node: n, unassign: 1.5}}", "whole number from 0"),
+        ("{agent: {node: n}}", "write silent: true"),
+        ("{agent: {node: n, silent: maybe}}", "true or false"),
+        ("{agent: {node: n, yielded: 3}}", "must be a list"),
+        ("{agent: n}", "write node, silent, yielded"),
+        ("{terminate: m}", "unknown node 'm'"),
+        ("{terminate: [n]}", "a node's or a group's name"),
+        ("{use: {node: n, inUse: 99999999}}", "from 0 to 65536"),
+        ("{pods: {node: n, pending: 1000000}}", "from 0 to 10000"),
+        ("{restart: agent}", "write 'operator'"),
+        ("{restart: null}", "must be a program: write 'operator'"),
+        ("{kube: {gone: null}}", "must be a kind: write one of"),
+        ("{kube: {fail: ENINode, code: 409, every: 2}}", "unknown key 'every'"),
+        ("{crash: {after: mutations, nth: 0}}", "whole number from 1"),
+        ("{snapshot: 5}", "in quotes if need be"),
+    ],
+)
+def test_an_event_that_means_nothing_is_told_with_its_line_and_what_to_write(event: str, words: str) -> None:
+    told = complaint("{snapshot: first}", event)
+    assert told.startswith(f"file.yaml:{EVENT}: "), told
+    assert words in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("seed: 0", "seed: 1.5", 3, "from -1000000000 to 1000000000"),
+        ("cidrs: [10.0.0.0/16]", "cidrs: [10.0.0.0/8]", 6, "/16 to /28"),
+        ("cidrs: [10.0.0.0/16]", "cidrs: [10.0.0.0/16, 10.0.128.0/17]", 6, "overlaps 10.0.0.0/16"),
+        ("subnets: [s-1, unseen]}", "subnets: [s-1]}, {id: rt-2, subnets: [s-1]}", 8, "one route table"),
+        ("main: true, subnets: [s-1, unseen]}", "main: true}, {id: rt-2, main: true}", 8, "more than one"),
+        ("main: true, subnets", "main: 1, subnets", 8, "true or false"),
+        ("cards: [3]", "cards: []", 7, "at least one network card"),
+        ("cards: [3]", "cards: [65]", 7, "from 1 to 64"),
+        ("node: n, index: 1, addresses: 2", "subnet: s-1, index: 1", 13, "write node"),
+        ("node: n, index: 1, addresses: 2", "subnet: s-1, card: 1", 13, "write node"),
+        ("addresses: 2", "addresses: -1", 13, "whole number from 0"),
+        ("addresses: 2", 'hidden: "no"', 13, "true or false"),
+        ("addresses: 2", "prefixes: [10.0.0.3/28]", 13, "host bits set"),
+        ("addresses: 2", "ipv4: false, addresses: 2", 13, "leave out address"),
+        ("driftInterval: 10m", "drift_interval: 10m, driftInterval: 20m", 19, "in both spellings"),
+        ("driftInterval: 10m", "policy: yes", 19, "'off'"),
+        ("driftInterval: 10m", "metricsPort: 1", 19, "write 'metricsAddress'"),
+        ("{budget: {all: {rate: 4, burst: 20}}, driftInterval: 10m}", "[]", 19, "must be a mapping"),
+        ("preAllocate: 8", "preAllocate: 99999999", 15, "from 0 to 65536"),
+        ("name: default,", "name: default, cooldown: 1,", 15, "write 1s"),
+        ("name: default,", "name: default, interfaces: {cards: []},", 15, "name at least one card"),
+    ],
+)
+def test_a_world_that_means_nothing_is_told_likewise(old: str, new: str, line: int, words: str) -> None:
+    told = complaint(old, new)
+    assert told.startswith(f"file.yaml:{line}: "), told
+    assert words in told
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ("{set: {subnet: s-1, free: 5000}}", "free is at most 4"),
+        ("{set: {subnet: s-1, free: 10, wholePrefixes: 3}}", "with 3 whole ones free is from 48 to"),
+        ("{set: {subnet: s-1, wholePrefixes: 300}}", "wholePrefixes is at most 2"),
+        ("{hand: {node: n, unassign: 300}}", "does not have"),
+        ("{hand: {node: n, assign: 300}}", "no slot"),
+        ("{hand: {detach: eni-nope}}", "unknown ENI 'eni-nope'"),
+        ("{hand: {node: g, detach: eni-x}}", "eni-x is not on g-1, g-2"),
+        ("{hand: {node: n, assign: [10.9.0.4]}}", "EC2 would refuse this"),
+    ],
+)
+def test_what_cannot_be_done_to_the_world_as_it_is_then_is_told_with_its_line_too(event: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(read(GOOD.replace("{snapshot: first}", event).replace("advance: 1h", "advance: 1m"), "file.yaml"))
+    assert str(caught.value).startswith(f"file.yaml:{EVENT}: "), caught.value
+    assert words in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [

@@ -204,9 +204,15 @@ class AddressMap:
         wholes = [i for i, word in enumerate(words) if not word]
         loose = self.free - BLOCK * len(wholes)
         if wanted > len(wholes) or not BLOCK * wanted <= free <= BLOCK * wanted + loose + 15 * (len(wholes) - wanted):
+            most = BLOCK * wanted + loose + 15 * (len(wholes) - wanted)
+            instead = f"with {wanted} whole ones free is from {BLOCK * wanted} to {most}"
+            if whole is None:
+                instead = f"free is at most {self.free}"
+            elif wanted > len(wholes):
+                instead = f"wholePrefixes is at most {len(wholes)}"
             raise ValueError(
                 f"a subnet with {self.free} free addresses and {len(wholes)} whole /28 blocks "
-                f"cannot be left with {free} free and {wanted} whole"
+                f"cannot be left with {free} free and {wanted} whole: {instead}"
             )
         self._crowd(free, wholes[wanted:])
 

@@ -196,6 +196,9 @@ class Acts:
             event.place.refuse(unknown("ENI", event.detach, list(self._sim.model.interfaces)))
         if record.attachment is None:
             event.place.refuse(f"{record.id} hangs on nothing")
+        owners = [ground.instance_id(node) for node in event.nodes]
+        if owners and record.attachment.instance.id not in owners:
+            event.place.refuse(f"{record.id} is not on {', '.join(event.nodes)}: leave out node, or name its own")
         self._sim.model.detach_network_interface(record.attachment.id, force=True)
 
 

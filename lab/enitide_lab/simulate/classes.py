@@ -18,7 +18,7 @@ from enitide_lab.apistore.lifecycle import Request
 from enitide_lab.apistore.patches import merge
 from enitide_lab.apistore.refusal import Refusal
 from enitide_lab.apistore.store import Store
-from enitide_lab.simulate.located import Item, Place, required, unknown
+from enitide_lab.simulate.located import MOST, Item, Place, required, unknown
 from enitide_lab.simulate.scenario import ClassObject
 
 _SPEC: Mapping[str, Any] = eniclass_schema()["properties"]["spec"]
@@ -86,7 +86,7 @@ def _value(item: Item, schema: Mapping[str, Any]) -> Any:
     if kind == "array":
         return [_value(member, schema["items"]) for member in item.sequence()]
     if kind == "integer":
-        return item.integer(schema.get("minimum", 0), schema.get("maximum"))
+        return item.integer(schema.get("minimum", 0), schema.get("maximum", MOST))
     if kind == "boolean":
         return item.boolean()
     if "enum" in schema:

@@ -7,6 +7,7 @@ what is wrong and what to write instead. What a key means is no business of this
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -21,6 +22,8 @@ T = TypeVar("T")
 D = TypeVar("D")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_DEEP = 30
+MOST = 2**31 - 1
+_UNQUOTED_STAR = re.compile(r"(?:^|[\s:,\[{-])\*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ class Item:
         return isinstance(self._node, yaml.ScalarNode) and self.plain() is None
 
     @property
+    def written(self) -> str:
+        """As it stands in the file; '' for what is not a single word."""
+        return str(self._node.value) if isinstance(self._node, yaml.ScalarNode) else ""
+
+    @property
     def is_mapping(self) -> bool:
         """Whether it has keys."""
         return isinstance(self._node, yaml.MappingNode)
@@ -84,7 +92,7 @@ class Item:
             key = Item(self._at(key_node), key_node, self._loader).plain()
             below = f"{self.place.path}.{key}" if self.place.path else str(key)
             if not isinstance(key, str):
-                self._at(key_node).refuse(f"the key {key!r} is no text: write it in quotes")
+                self._at(key_node).refuse(f"the key {_shown(key_node)} is no text: write it in quotes")
             if known is not None and key not in known:
                 self._at(key_node).refuse(unknown("key", key, known) + also)
             if key in found:
@@ -118,16 +126,22 @@ class Item:
 
     def word(self, known: Collection[str], what: str) -> str:
         """One of these words."""
-        value = self.text(what)
+        value = self.plain() if isinstance(self._node, yaml.ScalarNode) else None
+        if not isinstance(value, str):
+            article = "an" if what[0] in "aeiou" else "a"
+            self.refuse(f"must be {article} {what}: {_instead(known)}")
         if value not in known:
             self.refuse(unknown(what, value, known))
         return value
 
-    def integer(self, least: int = 0, most: int | None = None) -> int:
+    def integer(self, least: int = 0, most: int = MOST) -> int:
         """A whole number in bounds."""
         value = self.plain() if isinstance(self._node, yaml.ScalarNode) else None
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= (most or value):
-            self.refuse(f"must be a whole number from {least}" + (f" to {most}" if most is not None else ""))
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            self.refuse(
+                f"must be a whole number from {least}"
+                + (f" to {most}" if most != MOST or (isinstance(value, int) and value > most) else "")
+            )
         return value
 
     def boolean(self) -> bool:
@@ -137,16 +151,19 @@ class Item:
             self.refuse("must be true or false")
         return value
 
-    def seconds(self) -> float:
-        """A duration such as 30s, 10m or 1h30m, in seconds."""
+    def seconds(self, most_h: int | None = None) -> float:
+        """A duration such as 30s, 10m or 1h30m, in seconds; `most_h`: its bound in hours."""
         value = self.plain() if isinstance(self._node, yaml.ScalarNode) else None
         if not isinstance(value, str):
             hint = f"{value}s" if isinstance(value, int | float) and not isinstance(value, bool) else "30s, 10m or 1h"
             self.refuse(f"must be a duration: write {hint}")
         try:
-            return seconds(value)
+            found = seconds(value)
         except ValueError as error:
             self.refuse(str(error))
+        if most_h is not None and found > 3600 * most_h:
+            self.refuse(f"{value} is too long: write at most {most_h}h")
+        return found
 
     def texts(self, what: str = "text") -> tuple[str, ...]:
         """A list of strings."""
@@ -191,9 +208,14 @@ def unknown(what: str, word: str, known: Collection[str]) -> str:
     close = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
     if close:
         return f"unknown {what} {word!r}: write {by_lower[close[0]]!r}"
+    return f"unknown {what} {word!r}: {_instead(known)}"
+
+
+def _instead(known: Collection[str]) -> str:
     some = sorted(known)
-    listed = ", ".join(some[:20]) + (", …" if len(some) > 20 else "")
-    return f"unknown {what} {word!r}: write " + (f"one of {listed}" if listed else "none: nothing may stand here")
+    if len(some) < 2:
+        return f"write {some[0]!r}" if some else "write none: nothing may stand here"
+    return "write one of " + ", ".join(some[:20]) + (", …" if len(some) > 20 else "")
 
 
 def load(text: str, file: str) -> Item:
@@ -204,10 +226,22 @@ def load(text: str, file: str) -> Item:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
-        Place(file, mark.line + 1 if mark is not None else 1).refuse(f"this is no YAML: {problem}")
+        line = mark.line + 1 if mark is not None else 1
+        hint = ': write the star in quotes, "*"' if _is_star(text, line) else ""
+        Place(file, line).refuse(f"this is no YAML: {problem}{hint}")
     if node is None:
         Place(file, 1).refuse("the file is empty: write apiVersion, kind, world, nodes and events")
     return Item(Place(file, node.start_mark.line + 1), node, loader)
+
+
+def _is_star(text: str, line: int) -> bool:
+    """Whether the line has a bare `*`, which YAML takes for the name of another value."""
+    lines = text.splitlines()
+    return line <= len(lines) and _UNQUOTED_STAR.search(lines[line - 1]) is not None
+
+
+def _shown(node: Any) -> str:
+    return repr(node.value) if isinstance(node, yaml.ScalarNode) else "that stands here"
 
 
 def given(keys: Mapping[str, Item], name: str, read: Callable[[Item], T], default: D) -> T | D:

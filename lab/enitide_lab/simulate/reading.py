@@ -26,6 +26,7 @@ from enitide_lab.simulate.scenario import DEFAULT_TYPE, NodeGroup, Scenario, Wor
 from enitide_operator.ec2.budget import Budget, Size
 
 KIND = "Scenario"
+_MOST_SEED = 10**9
 _TOP = ("apiVersion", "kind", "seed", "world", "classes", "nodes", "settings", "events")
 _NODE = ("name", "count", "type", "subnet", "securityGroups", "labels", "tags")
 
@@ -57,7 +58,7 @@ def read(text: str, file: str = "scenario") -> Scenario:
         classes=classes.objects(),
         settings=_settings(keys, world.cluster),
         events=given(keys, "events", lambda item: read_events(item, names, classes), ()),
-        seed=given(keys, "seed", lambda item: item.integer(-(1 << 63)), 0),
+        seed=given(keys, "seed", lambda item: item.integer(-_MOST_SEED, _MOST_SEED), 0),
     )
 
 
@@ -116,7 +117,11 @@ def _settings(keys: Mapping[str, Item], cluster: str) -> OperatorSettings:
     if item is not None and not item.is_null:
         for key, value in item.mapping(known).items():
             name = fields.get(key, key)
-            found[name], places[name] = value.plain(), value
+            if name in places:
+                value.refuse(f"{_camel(name)} stands here twice, in both spellings: write it once")
+            places[name] = value
+            if not value.is_null:
+                found[name] = value.plain()
     try:
         settings = OperatorSettings.model_validate(found)
         Budget({verb: Size(bucket.rate, bucket.burst) for verb, bucket in settings.budget.items()})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from enitide_kube import port
-from enitide_lab.ec2model.faults import AWS_BUCKETS
+from enitide_lab.simulate import reading_values as values
 from enitide_lab.simulate.classes import Classes, spec_keys, unknown_class
 from enitide_lab.simulate.events import (
     Advance,
@@ -30,12 +28,8 @@ from enitide_lab.simulate.events import (
     Use,
 )
 from enitide_lab.simulate.located import Item, given, required, unknown
-from enitide_operator.ec2.port import Verb
 
 _KINDS = tuple(kind.kind for kind in vars(port).values() if isinstance(kind, port.Kind))
-_GROUPS = ("mutations", "reads", "*")
-VERBS = tuple(dict.fromkeys([*(verb.value for verb in Verb), *AWS_BUCKETS]))
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9]*(\.[A-Za-z0-9]+)*")
 _HTTP = (400, 599)
 
 
@@ -81,20 +75,26 @@ class _Reader:
             "hand": self._hand,
             "restart": self._restart,
             "crash": self._crash,
-            "advance": lambda item: Advance(item.place, seconds=item.seconds()),
+            "advance": lambda item: Advance(item.place, seconds=values.period(item)),
             "snapshot": self._snapshot,
         }
 
     def read(self, item: Item) -> Event:
         """One event: the word `settle`, or a mapping with one key."""
+        if item.is_null:
+            item.refuse("is empty: write an event, such as settle or {announce: NODE}")
         if not item.is_mapping:
-            word = item.plain()
+            word = item.written
             if word == "settle":
                 return Settle(item.place)
-            if isinstance(word, str) and word in self._kinds:
+            if word in self._kinds:
                 item.refuse(f"{word} needs a value: write {{{word}: ...}}")
-            item.refuse(unknown("event", str(word), [*self._kinds]))
+            if item.is_sequence:
+                item.refuse("must be one event, not a list: begin each with a dash of its own")
+            item.refuse(unknown("event", word, [*self._kinds]))
         keys = item.mapping()
+        if not keys:
+            item.refuse("is empty: write an event, such as settle or {announce: NODE}")
         for key, value in keys.items():
             if key not in self._kinds:
                 value.refuse(unknown("event", key, [*self._kinds]))
@@ -113,9 +113,9 @@ class _Reader:
         return Use(
             item.place,
             nodes=self._names.of(required(item, keys, "node")),
-            in_use=given(keys, "inUse", Item.integer, 0),
-            cooling=given(keys, "cooling", Item.integer, 0),
-            waiting=given(keys, "waiting", Item.integer, 0),
+            in_use=given(keys, "inUse", values.addresses, 0),
+            cooling=given(keys, "cooling", values.addresses, 0),
+            waiting=given(keys, "waiting", values.addresses, 0),
         )
 
     def _pods(self, item: Item) -> Event:
@@ -123,26 +123,36 @@ class _Reader:
         return Pods(
             item.place,
             nodes=self._names.of(required(item, keys, "node")),
-            pending=given(keys, "pending", Item.integer, 0),
-            holding=given(keys, "holding", Item.integer, 0),
-            host_network=given(keys, "hostNetwork", Item.integer, 0),
+            pending=given(keys, "pending", values.pods, 0),
+            holding=given(keys, "holding", values.pods, 0),
+            host_network=given(keys, "hostNetwork", values.pods, 0),
         )
 
     def _agent(self, item: Item) -> Event:
         keys = item.mapping(("node", "silent", "yielded"))
         yielded = keys.get("yielded")
+        if yielded is None and ("silent" not in keys or keys["silent"].is_null):
+            item.refuse("changes nothing: write silent: true, silent: false or yielded: [CIDR]")
         return SetAgent(
             item.place,
             nodes=self._names.of(required(item, keys, "node")),
             silent=given(keys, "silent", Item.boolean, None),
-            yielded=given(keys, "yielded", lambda each: tuple(_cidr(member) for member in each.sequence()), None),
+            yielded=given(keys, "yielded", lambda each: tuple(values.cidr(member) for member in each.sequence()), None),
             as_it_would=yielded is not None and yielded.is_null,
         )
 
     def _set(self, item: Item) -> Event:
+        if not item.is_mapping:
+            item.refuse(
+                "must be a mapping: write class: NAME with fields of it, or subnet: ID with free or wholePrefixes"
+            )
         keys = item.mapping()
-        if "subnet" in keys and "class" not in keys:
+        if "subnet" in keys and "class" in keys:
+            item.refuse("has class and subnet: set each in an event of its own")
+        if "subnet" in keys:
             keys = item.mapping(("subnet", "free", "wholePrefixes"))
+            if all(name not in keys or keys[name].is_null for name in ("free", "wholePrefixes")):
+                item.refuse("changes nothing: write free: N or wholePrefixes: N")
             return SetSubnet(
                 item.place,
                 subnet=keys["subnet"].word(self._names.subnets, "subnet"),
@@ -152,6 +162,8 @@ class _Reader:
         keys = item.mapping(("class", *spec_keys()), also="" if "class" in keys else " (beside class or subnet)")
         if "class" not in keys:
             item.refuse("says not what is set: write class: NAME or subnet: ID")
+        if len(keys) == 1:
+            item.refuse("changes nothing: write a field of the class, such as pool: {minAllocate: 8}")
         name = keys["class"].text("a class's name")
         if name not in self._names.classes:
             keys["class"].refuse(unknown_class(name, self._classes))
@@ -163,9 +175,10 @@ class _Reader:
         if "fail" in keys and "empty" in keys:
             item.refuse("has fail and empty: write one of them, with the verb")
         empty = "empty" in keys
-        verb = given(keys, "empty" if empty else "fail", _verb, "*")
-        code = given(keys, "code", _code, "")
-        delay_s = given(keys, "delay", Item.seconds, 0.0)
+        word = keys.get("empty" if empty else "fail")
+        verb = "*" if word is None else values.listing(word) if empty else values.verb(word)
+        code = given(keys, "code", values.code, "")
+        delay_s = given(keys, "delay", values.period, 0.0)
         lost = given(keys, "lost", Item.boolean, default=False)
         if empty and (code or lost):
             item.refuse("an empty answer has no code and is not lost: leave out code and lost")
@@ -176,7 +189,7 @@ class _Reader:
             verb=verb,
             code=code,
             times=given(keys, "times", lambda each: each.integer(1), None),
-            for_s=given(keys, "for", Item.seconds, None),
+            for_s=given(keys, "for", values.period, None),
             every=given(keys, "every", lambda each: each.integer(1), None),
             delay_s=delay_s,
             nodes=given(keys, "node", self._names.of, ()),
@@ -192,7 +205,7 @@ class _Reader:
             (key, value), *_ = keys.items()
             return EndWatches(item.place, kind=value.word((*_KINDS, "*"), "kind"), gone=key == "gone")
         code = given(keys, "code", lambda each: each.integer(*_HTTP), 0)
-        delay_s = given(keys, "delay", Item.seconds, 0.0)
+        delay_s = given(keys, "delay", values.period, 0.0)
         if not (code or delay_s):
             item.refuse("does nothing: write code: 409 or delay: 2s")
         return KubeFault(
@@ -200,19 +213,19 @@ class _Reader:
             kind=required(item, keys, "fail").word((*_KINDS, "*"), "kind"),
             code=code,
             times=given(keys, "times", lambda each: each.integer(1), None),
-            for_s=given(keys, "for", Item.seconds, None),
+            for_s=given(keys, "for", values.period, None),
             delay_s=delay_s,
             lost=given(keys, "lost", Item.boolean, default=False),
         )
 
     def _hand(self, item: Item) -> Event:
         keys = item.mapping(("node", "unassign", "assign", "detach"))
-        if not {"unassign", "assign", "detach"} & keys.keys():
-            item.refuse("changes nothing: write unassign: 3, assign: 3 or detach: ENI")
         if "node" not in keys and {"unassign", "assign"} & keys.keys():
             item.refuse("node is missing: whose addresses go or come?")
-        unassign, unassign_named = given(keys, "unassign", lambda each: each.amount(_cidr), (0, ()))
-        assign, assign_named = given(keys, "assign", lambda each: each.amount(_cidr), (0, ()))
+        unassign, unassign_named = given(keys, "unassign", values.some, (0, ()))
+        assign, assign_named = given(keys, "assign", values.some, (0, ()))
+        if not (unassign or assign or unassign_named or assign_named or given(keys, "detach", lambda _: True, False)):
+            item.refuse("changes nothing: write unassign: 3, assign: 3 or detach: ENI")
         return Hand(
             item.place,
             nodes=given(keys, "node", self._names.of, ()),
@@ -229,7 +242,7 @@ class _Reader:
 
     def _crash(self, item: Item) -> Event:
         keys = item.mapping(("after", "nth"))
-        after = required(item, keys, "after").word((*VERBS, "mutations"), "verb")
+        after = required(item, keys, "after").word((*values.VERBS, "mutations"), "verb")
         return Crash(item.place, after=after, nth=given(keys, "nth", lambda each: each.integer(1), 1))
 
     def _snapshot(self, item: Item) -> Event:
@@ -238,28 +251,3 @@ class _Reader:
             item.refuse(f"there is a snapshot {name!r} already: choose another name")
         self._snapshots.add(name)
         return Snapshot(item.place, name=name)
-
-
-def _verb(item: Item) -> str:
-    return item.word((*VERBS, *_GROUPS), "verb")
-
-
-def _code(item: Item) -> str:
-    value = item.text("an EC2 error code such as RequestLimitExceeded")
-    if not _CODE.fullmatch(value):
-        item.refuse(f"{value!r} is no EC2 error code: write one such as RequestLimitExceeded")
-    return value
-
-
-def _cidr(item: Item) -> str:
-    """An address, or a /28, as ENINodes write them."""
-    value = item.text("an address such as 10.0.0.17, or a prefix such as 10.0.0.16/28")
-    try:
-        network = ipaddress.IPv4Network(value)
-    except ValueError as error:
-        item.refuse(f"{value} is neither address nor prefix ({error}): write 10.0.0.17 or 10.0.0.16/28")
-    if network.prefixlen == 32:
-        return str(network.network_address)
-    if network.prefixlen != 28:
-        item.refuse(f"{value} is no /28: prefixes on ENIs are /28")
-    return str(network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import replace
 
 from enitide_lab.ec2model import limits
@@ -58,9 +59,23 @@ def read_world(item: Item) -> World:
 
 def _vpc(item: Item, subnets: tuple[Subnet, ...]) -> Vpc:
     keys = item.mapping(("id", "cidrs"))
-    cidrs = given(keys, "cidrs", lambda each: tuple(member.network() for member in each.sequence()), ())
+    cidrs = given(keys, "cidrs", _cidrs, ())
     vpc = Vpc(given(keys, "id", lambda each: each.text("a VPC's id"), DEFAULT_VPC), cidrs, item.place)
     return vpc if cidrs else _implied_vpc(vpc, subnets)
+
+
+def _cidrs(item: Item) -> tuple[str, ...]:
+    """Of a VPC: none wider or narrower than EC2 has it, none within another."""
+    found: list[ipaddress.IPv4Network] = []
+    for each in item.sequence():
+        network = ipaddress.IPv4Network(each.network())
+        if not 16 <= network.prefixlen <= 28:
+            each.refuse(f"a VPC's CIDR is a /16 to /28, this is a /{network.prefixlen}: write several")
+        other = next((one for one in found if one.overlaps(network)), None)
+        if other is not None:
+            each.refuse(f"{network} overlaps {other}: leave one of them out")
+        found.append(network)
+    return tuple(str(each) for each in found)
 
 
 def _implied_vpc(vpc: Vpc, subnets: tuple[Subnet, ...]) -> Vpc:
@@ -103,6 +118,10 @@ def _route_tables(item: Item) -> tuple[RouteTable, ...]:
             )
         )
     once(item, [each.id for each in found])
+    named = [subnet for each in found for subnet in each.subnets]
+    twice = next((subnet for number, subnet in enumerate(named) if subnet in named[:number]), None)
+    if twice is not None:
+        item.refuse(f"subnet {twice} is named twice: a subnet has one route table")
     if sum(each.main for each in found) > 1:
         item.refuse("more than one route table is main: a VPC has one, write main: true on that")
     return tuple(found)
@@ -171,6 +190,8 @@ def _eni(item: Item, world: World) -> Eni:
         item.refuse("ipv4: false has no IPv4 addresses: leave out address, addresses and prefixes")
     if not eni.node and not eni.subnet:
         item.refuse("subnet is missing: an ENI without a node needs one")
+    if not eni.node and (eni.index is not None or eni.card):
+        item.refuse("has a place but no instance: write node, or leave out card and index")
     return eni
 
 
