@@ -71,6 +71,7 @@ class Reason(StrEnum):
     KERNEL_UNSUPPORTED = "KernelUnsupported"
     NOT_ROOT = "NotRoot"
     DATAPATH_FAILED = "DatapathFailed"
+    CONNECTIONS_NOT_CARRIED = "ConnectionsNotCarried"  # an upgrade met maps of a layout it does not know
     NETLINK_FAILED = "NetlinkFailed"
     CNI_BAD_REQUEST = "BadRequest"
     CNI_VERSION = "IncompatibleVersion"

@@ -166,6 +166,9 @@ class Agent:
         events = EventRecorder(kube, "enitide.io/agent", self.node, rng=self._rng)
         self.waits.listener = self._event_of(events)
         core.on_undone = self._undone_event_of(events)
+        for text in core.datapath.lost:
+            about = ObjectRef(NODE, self.node)
+            events.record(about, Reason.CONNECTIONS_NOT_CARRIED, text, action="Upgrading", event_type="Warning")
         eninodes = self._mirror(kube, ENINODE, decode, f"metadata.name={self.node}", self._on_eninode)
         bound = self._mirror(kube, POD, decode_fact_pod, f"spec.nodeName={self.node}", pods.on_change)
         if self.policy is not None:

@@ -65,6 +65,8 @@ class Core:
         self.endpoints = Endpoints(
             memory, self.datapath, self.route, add_wait_s=settings.add_wait, mtu=settings.mtu, resolve=resolve
         )
+        for text in self.datapath.lost:
+            _log.warning("connections not carried over", reason=Reason.CONNECTIONS_NOT_CARRIED, what=text)
         self._waits = waits
         self._reconciler = Reconciler(self.route, self._pod_addresses)
         self._numbering = Numbering(Path(settings.run_dir) / "interfaces.json")

@@ -149,16 +149,14 @@ def bench_forbidden_packets() -> list[Row]:
     """200 pods that start while a forbidden peer sends at 1 kHz, and they to it."""
     with tempfile.TemporaryDirectory(prefix="enitide-bench-") as folder:
         outcome = podstarts.run(Path(folder), Routing.DIRECT, 200)
+    method = (
+        f"{outcome.starts} pod starts over real veths, {outcome.sent} datagrams by a forbidden peer, an allowed one "
+        f"and the pods to both, each at {outcome.rate_hz:.0f} a second while a pod starts and is told its policy "
+        f"({outcome.slowest_hz:.0f} in the slowest start); seen by a packet socket that is there before the device is "
+        f"up; {outcome.reached} of them reached by the allowed peer once policy was in"
+    )
     return [
-        {
-            "name": "forbidden_packets",
-            "value": outcome.forbidden,
-            "unit": "packets",
-            "peer": None,
-            "method": f"{outcome.starts} pod starts over real veths, {outcome.sent} datagrams at 1 kHz by a forbidden "
-            "peer, an allowed one and the pods; seen by a packet socket that is there before the device is up; "
-            f"{outcome.reached} of them reached by the allowed peer once policy was in",
-        }
+        {"name": "forbidden_packets", "value": outcome.forbidden, "unit": "packets", "peer": None, "method": method}
     ]
 
 

@@ -26,13 +26,15 @@ BOUND_S = 420
 # A guest must not outlive this program, however that ends.
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 MEMORY_MIB = 1024
-# Every object and its maps; every pair of pods by both routings; what a pod may not send; policy. The rest needs no old
-# kernel.
+# Every object and its maps; every pair of pods by both routings; what a pod may not send; policy and its short way; an
+# upgrade; traces with kernel probes. The rest needs no old kernel.
 CHOSEN = "every_object or takes_over or crash or dies_at or reach_each_other or whole or spoofed or too_big or lost_pin"
-FILES = "tests/bpf/test_loader.py tests/bpf/test_packets.py tests/bpf/test_policy.py"
+MODULES = ("loader", "packets", "policy", "stamp", "upgrade", "trace")
+FILES = " ".join(f"tests/bpf/test_{module}.py" for module in MODULES)
+WHOLE = "test_policy or asks_no_map or becomes_a_pod or survives_an_upgrade or test_trace"
 COMMAND = (
     "exec .venv/bin/python -m pytest -p no:cacheprovider -q --junitxml=/run/junit.xml "
-    f"{FILES} -k '({CHOSEN} or test_policy) and not filters' --timeout 240\n"
+    f"{FILES} -k '({CHOSEN} or {WHOLE}) and not filters' --timeout 240\n"
 )
 
 

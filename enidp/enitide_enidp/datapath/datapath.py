@@ -14,9 +14,9 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Self
 
-from enitide_api.errors import InterfaceAbsent, NetlinkFailed
+from enitide_api.errors import DatapathFailed, InterfaceAbsent, NetlinkFailed
 from enitide_api.reasons import Drop
-from enitide_enidp.datapath import codec, counters, loader, syscalls
+from enitide_enidp.datapath import codec, counters, loader, syscalls, upgrade
 from enitide_enidp.datapath.attach import POD_HOOKS, Attacher
 from enitide_enidp.datapath.maps import Maps
 from enitide_enidp.datapath.places import Places
@@ -42,6 +42,8 @@ class Datapath:
         self._stamp = Stamp(loaded.maps)
         self._stamp.renew()  # a process that died may have changed something and not said so
         self._known_before = loader.endpoints_of_other_schemas(pin_dir)
+        self.lost = tuple(loaded.carried.lost)
+        """A sentence for each other schema whose connections could not be carried over."""
         self.policy = PolicyMaps(loaded.maps, self._places)
         self._attacher = Attacher(loaded.entries, loaded.schema_dir / "links", tcx=tcx)
 
@@ -203,10 +205,19 @@ class Datapath:
             self.detach_eni(ifindex)
             repairs.append(f"programs taken off ifindex {ifindex}: no managed ENI")
         for folder in loader.other_schemas(self._pin_dir):
-            loader.remove_pins(folder)
-            repairs.append(f"pins of another schema removed: {folder.name}")
+            repairs.append(self._leave(folder))
         self._loaded.repairs.clear()
         return repairs
+
+    def _leave(self, folder: Path) -> str:
+        """Nothing runs on another schema's maps any more: what began there since the load is ours now."""
+        try:
+            followed = upgrade.follow(folder, self._loaded.maps)
+        except OSError as error:
+            raise DatapathFailed(f"connections of {folder.name} cannot be carried over: {error.strerror}") from error
+        loader.remove_pins(folder)
+        late = f" ({followed} connections that began meanwhile carried over)" if followed else ""
+        return f"pins of another schema removed: {folder.name}{late}"
 
     def drops(self) -> dict[Drop, int]:
         """Packets dropped since the maps were made, by reason; every reason is a key."""

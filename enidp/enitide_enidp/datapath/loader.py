@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from enitide_api.errors import DatapathFailed, KernelUnsupported, NotRoot
-from enitide_enidp.datapath import bpffs, codec, objects, syscalls
+from enitide_enidp.datapath import bpffs, codec, objects, syscalls, upgrade
 from enitide_enidp.datapath.libbpf import BpfObject
 from enitide_enidp.datapath.types import Hook, NodeConfig
 
@@ -64,6 +64,8 @@ class Loaded:
     half: int = field(default=0)
     repairs: list[str] = field(default_factory=list)
     """A sentence for each thing under the pin directory that was not as it should be, and was replaced."""
+    carried: upgrade.Carried = field(default_factory=upgrade.Carried)
+    """What was taken over from another schema's maps."""
 
     def close(self) -> None:
         """Close all descriptors. Twice is once."""
@@ -114,6 +116,7 @@ def _load(root: Path, built: Path, config: NodeConfig) -> Loaded:
         maps = {name: syscalls.pinned(root / "maps" / name) for name in MAPS}
         loaded = Loaded(root, maps, entries, adopted=True, repairs=repairs)
         undo.callback(loaded.close)
+        loaded.carried = upgrade.carry(root, other_schemas(root.parent), maps)
         loaded.half = codec.U32.unpack(syscalls.lookup(maps["active"], _FIRST, 4) or _FIRST)[0]
         lost = loaded.half >= codec.HALVES
         if lost:

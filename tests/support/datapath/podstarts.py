@@ -7,6 +7,7 @@ forbidden peer. A peer that is allowed, on the same road at the same rate, shows
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ from support.datapath.twonodes import Pod, TwoNodes, make_pod, remove_pod, two_n
 from enitide_enidp.datapath import EndpointPolicy, Routing
 from enitide_policy.mapstate import Direction, Peer, RuleKey, RuleSet, RuleValue, pack_key, pack_value
 
-PERIOD_S = 0.001
+RATE_HZ = 1100  # asked of the sender, so that it does not fall below 1,000
+PERIOD_S = 1 / RATE_HZ
 FORBIDDEN, ALLOWED, STARTED = 500, 501, 502
 PORT = 9000
 _ETH_P_IP = 0x0800
@@ -29,37 +31,67 @@ _WAIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Over all starts. `forbidden` must be 0, `sent` is how many tried, `reached` how many starts were reached."""
+    """Over all starts. `forbidden` must be 0, `sent` is how many tried, `reached` how many starts were reached.
+
+    `rate_hz`: how often each socket really sent, over all the time that it had somebody to send to; `slowest_hz`: the
+    same over the worst single start.
+    """
 
     starts: int
     forbidden: int
     sent: int
     reached: int
+    rate_hz: float
+    slowest_hz: float
 
 
 class Senders:
-    """One thread that sends a datagram on every socket of `targets` each millisecond."""
+    """One thread that sends a datagram on every socket of `targets` at RATE_HZ.
+
+    What it is late with, because a neighbour had the processor, it sends as soon as it runs again. `start` begins a
+    count of rounds and time, `rate` ends it.
+    """
 
     def __init__(self) -> None:
         self.targets: dict[socket.socket, tuple[str, int]] = {}
         self.sent = 0
+        self.rounds = 0
+        self.rates: list[tuple[int, float]] = []
+        self._began: tuple[int, float] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
+        self._patience_s = sys.getswitchinterval()
 
     def __enter__(self) -> Self:
+        sys.setswitchinterval(PERIOD_S / 4)  # a pod that starts must not keep the sender from its turn
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        sys.setswitchinterval(self._patience_s)
+
+    def start(self, targets: dict[socket.socket, tuple[str, int]]) -> None:
+        self.targets = targets
+        self._began = self.rounds, time.monotonic()
+
+    def end(self) -> None:
+        self.targets = {}
+        if self._began is not None:
+            self.rates.append((self.rounds - self._began[0], time.monotonic() - self._began[1]))
+            self._began = None
 
     def _run(self) -> None:
-        while not self._stop.wait(PERIOD_S):
+        due = time.monotonic()
+        while not self._stop.is_set():
+            due += PERIOD_S
+            time.sleep(max(0.0, due - time.monotonic()))
             for sender, target in tuple(self.targets.items()):
                 with suppress(OSError):  # no route yet: the device is not up
                     sender.sendto(b"hello", target)
                     self.sent += 1
+            self.rounds += 1
 
 
 def _rules() -> RuleSet:
@@ -120,7 +152,9 @@ def run(folder: Path, routing: Routing, starts: int) -> Outcome:
                 got, was_reached = _one(world, senders, at_stranger, at_friend, 3 + number % 90)
                 forbidden += got
                 reached += was_reached
-        return Outcome(starts, forbidden, senders.sent, reached)
+        rates = [rounds / span_s for rounds, span_s in senders.rates]
+        rate_hz = sum(rounds for rounds, _ in senders.rates) / sum(span_s for _, span_s in senders.rates)
+        return Outcome(starts, forbidden, senders.sent, reached, rate_hz, min(rates))
 
 
 def _one(
@@ -136,8 +170,8 @@ def _one(
         opened.extend(pod_socket(socket.AF_INET, socket.SOCK_DGRAM, 0) for _ in range(2))
         for each in opened:
             each.setblocking(False)
-        senders.targets |= {at_stranger: (address, PORT), at_friend: (address, PORT)}
-        senders.targets |= {opened[1]: (stranger, PORT), opened[2]: (friend, PORT)}
+        targets = {at_stranger: (address, PORT), at_friend: (address, PORT)}
+        senders.start(targets | {opened[1]: (stranger, PORT), opened[2]: (friend, PORT)})
 
     pod = make_pod(world.a, world.fabric, f"p{index}", (index, 0), listen)
     try:
@@ -164,7 +198,7 @@ def _one(
         _drain(at_friend, lambda _: True)
         return early + late + from_pod, reached
     finally:
-        senders.targets.clear()
+        senders.end()
         for each in opened:
             each.close()
         remove_pod(world.a, world.fabric, pod)
