@@ -127,14 +127,8 @@ def _looked_at(side: Direction, subject: End, peer: End, packet: Packet, mine: S
     for policy in sorted(mine, key=order):
         for rule in policy.rules:
             if rule.direction is side:
-                fitting = [one for one in rule.peers if _is_peer(one, subject, peer)]
-                yield Step(policy, rule, bool(fitting), _matches(side, rule, fitting, packet, receiver))
-
-
-def _matches(side: Direction, rule: Rule, fitting: Sequence[Peer], packet: Packet, receiver: End) -> bool:
-    """Named ports of egress are asked of pods: a range of addresses has no names, even where a pod is in it."""
-    ranges_only = side is Direction.EGRESS and all(isinstance(one, CidrPeer) for one in fitting)
-    return bool(fitting) and any(_covers(l4, packet, receiver) for l4 in rule.l4 if not (l4.name and ranges_only))
+                fits = any(_is_peer(one, subject, peer) for one in rule.peers)
+                yield Step(policy, rule, fits, fits and any(_covers(l4, packet, receiver) for l4 in rule.l4))
 
 
 def order(policy: Policy) -> tuple[int, int, str, str, str, int]:

@@ -37,6 +37,8 @@ class EngineJudge:
         for pod in pods:
             number = self._numbers[identity_labels(self._relevance, world, pod)]
             self.engine.endpoint("/".join(pod.key), number)
+            for address in pod.addresses:
+                self.engine.named.pod(address, number)
         self.engine.commit()
 
     def decide(self, side: Direction, subject: End, peer: End, packet: Packet) -> Decision:

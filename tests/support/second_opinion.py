@@ -136,10 +136,7 @@ class Cluster:
         peers = rule.get("from" if side == "ingress" else "to") or [None]
         ports = rule.get("ports") or [None]
         return any(
-            self.is_peer(peer, namespace, other) and port_of(port, packet, receiver)
-            for peer in peers
-            for port in ports
-            if not (side == "egress" and peer and "ipBlock" in peer and port and isinstance(port.get("port"), str))
+            self.is_peer(peer, namespace, other) and port_of(port, packet, receiver) for peer in peers for port in ports
         )
 
     def is_peer(self, peer: Any, namespace: str, who: Who) -> bool:

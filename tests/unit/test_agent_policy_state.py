@@ -1,7 +1,7 @@
 """What the kernel is told of policy, and in which order: rules before addresses, additions before removals, no gap."""
 
 import tracemalloc
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import msgspec
 import pytest
@@ -15,7 +15,10 @@ from enitide_enidp.policy.remote import Packer
 from enitide_enidp.policy.state import LINGER_S, PolicyState
 from enitide_policy.identities import spec_of
 from enitide_policy.labels import IdentityLabels, PodFacts, Relevance
+from enitide_policy.mapstate import Direction, RuleSet
+from enitide_policy.model import TCP
 from enitide_policy.parse import parse
+from enitide_policy.twin import PeerIdentities, look_up
 
 pytestmark = pytest.mark.unit
 
@@ -282,3 +285,88 @@ def test_a_first_sync_of_many_addresses_builds_no_table_of_them():
     tracemalloc.stop()
     assert found == 40_000
     assert peak < 20 * found
+
+
+WEB = IdentityLabels("d", pod=(("app", "db"),), ports=(("web", "TCP", 8080),))
+RANGE = {"ipBlock": {"cidr": "10.0.0.0/16", "except": ["10.0.9.0/24"]}}
+
+
+def named_range(node, *, name="p"):
+    """Pods of web may open connections to the range, at the port that is called web."""
+    rule = {"to": [RANGE], "ports": [{"port": "web"}]}
+    spec = {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"], "egress": [rule]}
+    meta = {"name": name, "namespace": "d"}
+    parsed = parse({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec})
+    assert not parsed.problems
+    node.state.engine.policy(parsed.ref, parsed.policies)
+    return parsed.ref
+
+
+def goes(node, address, port):
+    """Whether the web pod may go there, as the kernel decides."""
+    kernel, at = node.kernel, ip_address(address)
+    found = kernel.rulesets[kernel.endpoints[7].ruleset]
+    rules = RuleSet(1, found["isolated"], True, found["entries"])
+    inside = [network for network in kernel.cidrs if at in network]
+    cidr = kernel.cidrs[max(inside, key=lambda each: each.prefixlen)] if inside else 0
+    who = PeerIdentities(kernel.identities.get(at, 0), exact=at in kernel.identities, cidr=cidr)
+    return look_up(rules, Direction.EGRESS, who, TCP, port)[0]
+
+
+def web_identity(node):
+    made = SecurityIdentity(metadata=Metadata(name=WEB.object_name()), spec=spec_of(WEB, 310))
+    node.state.identities.on_object(WEB.object_name(), None, decode_identity(msgspec.json.encode(made)))
+
+
+@pytest.mark.parametrize("first", ["policy", "record", "identity"])
+def test_a_named_port_of_a_range_is_that_of_the_pods_in_it_whatever_comes_first(first):
+    node = synced()
+    node.pod()
+    steps = {
+        "identity": lambda: web_identity(node),
+        "record": lambda: node.batch("b", ("10.0.1.2", 310, "x", "other"), ("10.0.9.2", 310, "y", "other")),
+        "policy": lambda: named_range(node),
+    }
+    for name in sorted(steps, key=lambda each: each != first):
+        steps[name]()
+        node.state.flush()
+    reached = {(a, p) for a in ("10.0.1.2", "10.0.1.3", "10.0.9.2", "8.8.8.8") for p in (80, 8080) if goes(node, a, p)}
+    assert reached == {("10.0.1.2", 8080)}
+    node.state.sync()
+    assert goes(node, "10.0.1.2", 8080)
+    assert not goes(node, "10.0.1.3", 8080)
+
+
+def test_an_address_that_another_pod_has_now_has_not_the_names_of_the_last_one():
+    node = synced()
+    node.pod()
+    web_identity(node)
+    named_range(node)
+    node.batch("b", ("10.0.1.2", 310, "x", "other"))
+    node.state.flush()
+    assert goes(node, "10.0.1.2", 8080)
+    node.batch("b", ("10.0.1.2", 302, "z", "other"))
+    node.state.flush()
+    assert not goes(node, "10.0.1.2", 8080)
+    assert ip_network("10.0.1.2/32") not in node.kernel.cidrs
+
+
+def test_pods_of_this_node_have_names_too_and_they_go_with_them_and_with_the_policy():
+    node = synced()
+    node.pod()
+    web_identity(node)
+    ref = named_range(node)
+    node.batch("b", ("10.0.0.3", 310, "v", "me"))
+    node.state.own.put("v", PodFacts("d", labels=(("app", "db"),)))
+    node.state.attach("v/eth0", "v", 8, [ip_address("10.0.0.3")])
+    node.state.flush()
+    assert goes(node, "10.0.0.3", 8080)
+    node.batch("b")
+    node.state.detach("v/eth0")
+    node.state.flush()
+    assert not goes(node, "10.0.0.3", 8080)
+    node.state.engine.policy(ref, ())
+    node.state.flush()
+    node.state.flush()
+    assert not node.state.engine.named.wanted
+    assert not [network for network in node.kernel.cidrs if network.prefixlen == 32]

@@ -78,6 +78,7 @@ class PolicyState:
         self._kernel = kernel
         self._clock = clock
         self._audit = audit
+        self._names_told = False
         self._overlay: dict[int, int] = {}  # addresses of this node's own pods, known before any record
         self._waiting: dict[int, set[int]] = {}  # identity not known yet -> addresses that have it
         self._kept: dict[int, int] = {}  # of these, addresses that keep what the same pod had, and what they wait for
@@ -139,6 +140,8 @@ class PolicyState:
         self._look.pop(owner, None)
         self.engine.endpoint(owner, None)
         gone = [address for address in local.addresses if self._overlay.pop(key_of(address), None) is not None]
+        for address in gone:
+            self.engine.named.pod(address, None)
         if self.synced and gone:
             self._kernel.delete_identities(gone)
 
@@ -155,6 +158,8 @@ class PolicyState:
         self._kept.clear()
         self._narrow()
         self._widen(is_first=not self.synced)
+        self._names_told = False
+        self._tell_named({}, ())
         self.engine.commit()
         sets = {owner: self.engine.rule_set_of(owner) for owner in self.locals}
         wanted = {found.id: found for found in sets.values() if found is not None}
@@ -192,6 +197,8 @@ class PolicyState:
         return wrote
 
     def _write(self, moved: list[str], puts: dict[Address, int], deletes: list[Address]) -> bool:
+        own = {each: self.locals[owner].identity for owner in moved for each in self.locals[owner].addresses}
+        self._tell_named(puts | own, deletes)
         changes = self.engine.commit()
         self._add(changes)
         self._set_networks()
@@ -205,6 +212,24 @@ class PolicyState:
             self._kernel.delete_identities(deletes)
         self._remove(changes)
         return bool(changes) or bool(puts) or bool(deletes) or bool(moved)
+
+    def _tell_named(self, puts: Mapping[Address, int], deletes: Iterable[Address]) -> None:
+        """Where policies ask ranges for named ports the engine has to know the addresses of pods that have some."""
+        named = self.engine.named
+        if not named.wanted:
+            if self._names_told:
+                named.forget()
+            self._names_told = False
+            return
+        everyone: Mapping[Address, int] | Everyone = puts
+        if not self._names_told:
+            named.forget()
+            everyone, self._names_told = Everyone(self.remote, self._own_addresses(), self._is_known), True
+        for address in deletes:
+            named.pod(address, None)
+        for address, number in everyone.items():
+            labels = self.identities.labels.get(number)
+            named.pod(address, number if labels is not None and labels.ports else None)
 
     def _choose(self) -> list[str]:
         """Own pods whose identity is another now: the engine is told."""
@@ -282,13 +307,12 @@ class PolicyState:
         for key, number in self.remote.everything():
             if not self._is_known(number):
                 self._waiting.setdefault(number, set()).add(key)
-        self._overlay = {
-            key_of(address): local.identity
-            for local in self.locals.values()
-            if local.identity
-            for address in local.addresses
-        }
+        self._overlay = self._own_addresses()
         return Everyone(self.remote, self._overlay, self._is_known)
+
+    def _own_addresses(self) -> dict[int, int]:
+        pods = (local for local in self.locals.values() if local.identity)
+        return {key_of(address): local.identity for local in pods for address in local.addresses}
 
     def _is_known(self, number: int) -> bool:
         return number < FIRST_NUMBER or number in self.identities.labels or number in self._leaving

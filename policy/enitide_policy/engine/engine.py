@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enitide_policy.engine.cidrs import CidrSet, CidrTable
 from enitide_policy.engine.compiled import Handle
 from enitide_policy.engine.dynamic import Dynamic
+from enitide_policy.engine.named import NamedRanges
 from enitide_policy.engine.placement import Placement
 from enitide_policy.engine.policies import Gained, Installed, PolicyStore
 from enitide_policy.engine.ruleset import RuleSetState
@@ -47,6 +48,7 @@ class Engine:
         self.labels: dict[int, IdentityLabels] = {}
         self.store = PolicyStore(self.peers, self.subjects, self.cidrs)
         self._dynamic = Dynamic()
+        self.named = NamedRanges(self.labels)
         self._policies: dict[ObjectRef, tuple[Installed, ...]] = {}
         self.placement = Placement(self.subjects, self.store, self.labels)
         self.placement.next_id = first_id
@@ -68,13 +70,14 @@ class Engine:
             self._forget(number, old)
         if labels is not None:
             self._learn(number, labels)
+        self.named.identity(number)
         if number in self._of_identity:
             self._localise(number)
 
     def policy(self, ref: ObjectRef, policies: Iterable[Policy] = ()) -> None:
         """All that one object says now; nothing if it is gone."""
         self._dynamic.keep(ref, tuple(policies))
-        self._install(ref, self._dynamic.resolved(ref))
+        self._reinstall((ref,))
 
     def node(self, name: str, node: Node | None) -> None:
         """A node is there, or (None) gone. Matters to policies that name nodes by their labels."""
@@ -124,6 +127,7 @@ class Engine:
 
     def commit(self) -> Changes:
         """Everything that changed since the last commit."""
+        self._reinstall(self.named.take_stale())
         placement = self.placement
         early, added = placement.deltas(), self.cidrs.take_added()
         distilled = placement.settle(self._dirty)
@@ -220,7 +224,7 @@ class Engine:
 
     def _reinstall(self, refs: Iterable[ObjectRef]) -> None:
         for ref in refs:
-            self._install(ref, self._dynamic.resolved(ref))
+            self._install(ref, self.named.expanded(ref, self._dynamic.resolved(ref)))
 
     def _gain(self, gained: Gained) -> None:
         for base, handles in _by_base(gained).items():

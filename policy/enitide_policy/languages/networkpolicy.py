@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from enitide_policy.languages.reading import Closed, Place
-from enitide_policy.languages.shared import blind, each, note_nameless, plain, pod_key, policy_rules
+from enitide_policy.languages.shared import blind, each, plain, pod_key, policy_rules
 from enitide_policy.mapstate import Action, Direction
 from enitide_policy.model import ANY_L4, L4, PROTOCOLS, AnyPeer, CidrPeer, Peer, PodsPeer, Policy, Rule, Tier
 from enitide_policy.selectors import Selector, in_namespace, namespace_key, selector
@@ -47,7 +47,7 @@ def _rules(place: Place, found: dict[str, Any], side: Direction, names: tuple[st
     def one(at: Place, index: int, item: Any) -> Rule:
         given = at.fields(item, f"{peers} ports")
         found, ports = _peers(at.at(peers), given.get(peers)), _ports(at.at("ports"), given.get("ports"))
-        return note_nameless(at.at("ports"), Rule(side, Action.ALLOW, index, found, ports))
+        return Rule(side, Action.ALLOW, index, found, ports)
 
     return policy_rules(place.at(section), found.get(section), lambda i: Rule(side, Action.ALLOW, i, ()), one)
 

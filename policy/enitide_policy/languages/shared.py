@@ -43,12 +43,12 @@ def each(place: Place, value: Any, one: Callable[[Place, Any], list[T]]) -> tupl
 
 
 def note_nameless(place: Place, rule: Rule) -> Rule:
-    """The rule; noted if it asks what is no pod for a named port: names are pods', so that pair matches nothing."""
+    """The rule; noted if it asks what can be no pod for a named port: names are pods', so that pair matches nothing."""
     names = sorted({one.name for one in rule.l4 if one.name})
     if not names or rule.direction is not Direction.EGRESS:
         return rule
-    if any(isinstance(one, CidrPeer) for one in rule.peers):
-        whose = "a range of addresses has"
+    if any(isinstance(one, CidrPeer) and one.outside for one in rule.peers):
+        whose = "what is outside the cluster has"
     elif _ANY_POD not in rule.peers and any(
         isinstance(one, NodesPeer | ReservedPeer) or one == API_SERVER for one in rule.peers
     ):

@@ -120,6 +120,19 @@ SCENARIOS = {
         x/a -> y/c TCP/8001 = denied
         x/a -> 8.8.8.8 TCP/8001 = denied""",
     ),
+    "a named port asked of a range is that of each pod in the range": (
+        policy(
+            "podSelector: {matchLabels: {pod: a}}\npolicyTypes: [Egress]\negress: [{to: [{ipBlock: {cidr: "
+            "10.0.0.0/16, except: [10.0.2.2/32]}}], ports: [{port: web}, {port: dns, protocol: UDP}]}]"
+        ),
+        """x/a -> y/a TCP/8001 = allowed (AllowedByRule)
+        x/a -> y/a TCP/8002 = denied (DeniedByIsolation)
+        x/a -> y/b TCP/8002 = denied  # in the exception
+        x/a -> y/c TCP/80 = denied
+        x/a -> z/c UDP/53 = allowed
+        x/a -> y/b UDP/53 = denied
+        x/a -> 8.8.8.8 UDP/53 = denied""",
+    ),
     "a named port needs its protocol": (
         policy("podSelector: {}\ningress: [{ports: [{port: serve-80, protocol: UDP}]}]"),
         "y/a -> x/a UDP/80 = denied\ny/a -> x/a TCP/80 = denied",

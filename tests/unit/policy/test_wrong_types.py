@@ -77,14 +77,7 @@ CASES = {
         "one of them",
         TO_A + "denied",
     ),
-    "a range of an egress rule has no named ports": (
-        policy("podSelector: {}\npolicyTypes: [Egress]\negress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}, "
-               "{podSelector: {matchLabels: {pod: b}}}], ports: [{port: serve-80}]}]"),
-        "spec.egress[0].ports",
-        "a number",
-        TO_B + "allowed\nx/a -> x/c TCP/80 = denied",
-    ),
-    "a range of a Cilium egress rule has none either, and its deny denies all": (
+    "a range of a Cilium egress rule has no named ports, and its deny denies all": (
         cilium(EVERY + "egressDeny: [{toCIDR: [8.8.8.8], toPorts: [{ports: [{port: http}]}]}]"),
         "spec.egressDeny[0].toPorts",
         "a number",
