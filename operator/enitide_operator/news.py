@@ -1,7 +1,8 @@
 """Tells people, by Events on the Node and its ENINode, when a node begins to wait and when it no longer does.
 
 One Event per change of a node's reason, not one per pass; repeats fold into series (`enitide_kube.events`). Work under
-way is no news until it has lasted `STUCK_S`: then it is told whatever keeps it, so that no node is short in silence.
+way is no news until it has lasted `STUCK_S`: then it is told whatever keeps it, so that no node is short in silence. It
+is told on the ENINode alone, and that it is done is no news: a thousand nodes that wait are the ordinary course.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from enitide_operator.context import Context
 from enitide_operator.decision import Outlook
 from enitide_operator.node_state import NodeState, Summary
 
-STUCK_S = 60.0
+STUCK_S = 75.0  # Events of a thousand nodes take half a minute to be written
 REPEAT_S = 600.0  # reasons that take turns are told once in this time each
 
 
@@ -69,8 +70,11 @@ class News:
             self._short_since = now
         said = headline(self._told, reason, view.plan, self._short_since, now)
         if said is not None:
-            self._told = said.reason
-            self._record(said.reason or Reason.POOL_FILLED, said.note, warning=said.reason is not None)
+            before, self._told = self._told, said.reason
+            if said.reason is not None:
+                self._record(said.reason, said.note, warning=True)
+            elif before is not Reason.FILLING:
+                self._record(Reason.POOL_FILLED, said.note, warning=False)
         self._tell_silence(view.wanted.conditions)
 
     def look_again_at(self) -> float | None:
@@ -93,7 +97,7 @@ class News:
         self._recorded_at[reason] = now
         node = ctx.nodes.get(state.name)
         refs = [ObjectRef(ENINODE, state.name, uid=state.resource.metadata.uid)]
-        if node is not None:
+        if node is not None and reason is not Reason.FILLING:
             refs.append(ObjectRef(NODE, state.name, uid=node.metadata.uid))
         for ref in refs:
             ctx.events.record(ref, reason, note, action="Allocate", event_type="Warning" if warning else "Normal")

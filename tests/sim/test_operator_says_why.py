@@ -175,12 +175,36 @@ def test_calls_that_wait_their_turn_for_long_are_told_too() -> None:
         scene.operator(budget={"AssignPrivateIpAddresses": {"rate": 0.001, "burst": 1}})
 
         async def told() -> bool:
-            return await kinds(scene, "Filling") == {"Node", "ENINode"}
+            return await kinds(scene, "Filling") == {"ENINode"}
 
-        waited_s = await scene.until(told, "Events say Filling", WITHIN_S)
-        assert waited_s > 55  # work under way is no news at first
+        waited_s = await scene.until(told, "an Event says Filling", WITHIN_S)
+        assert waited_s > 70  # work under way is no news at first
         about = {each["regarding"]["name"] for each in await events(scene)}
         assert len(about) == 1
+
+    run_virtual(scenario())
+
+
+def test_nodes_that_fill_in_the_ordinary_course_write_no_events_and_those_whose_turn_is_late_one_each() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.install(pool={"minAllocate": 12, "maxAboveWatermark": 0})
+        for number in range(200):
+            await scene.node(f"n{number}")
+        scene.operator(budget={"all": {"rate": 4, "burst": 20}})  # 800 calls: 195 s
+
+        async def filled() -> bool:
+            return all([await scene.provisioned(name) >= 12 for name in scene.instances])
+
+        took_s = await scene.until(filled, "all pools", 300)
+        assert took_s > 120
+        await asyncio.sleep(120)
+        told = Counter((each["reason"], each["regarding"]["kind"]) for each in await events(scene))
+        print(f"200 nodes took {took_s:.0f} s: {dict(told)}")
+        assert told.keys() == {("Filling", "ENINode")}
+        assert 50 < told["Filling", "ENINode"] < 150  # those that were short for longer than 75 s
+        writes = sum(n for (_, verb, kind, _), n in scene.store.requests.items() if kind == "Event" and verb != "list")
+        assert writes == told.total()
 
     run_virtual(scenario())
 
