@@ -29,8 +29,8 @@ def crds() -> Files:
 
 
 def settings() -> Files:
-    """The settings page and the schema of configuration files."""
-    from enitide_api.options import environment, flag
+    """The settings page, the schema of configuration files, and the flags of the two programs."""
+    from enitide_api.options import environment, flag, flag_rows
     from enitide_api.settings import AgentSettings, OperatorSettings, Settings
 
     lines = ["# Settings", "", f"<!-- {NOTE} -->", "", "Flag over environment over `--config` file over default.", ""]
@@ -43,7 +43,12 @@ def settings() -> Files:
             lines.append(f"| `{flag(name)}` | `{environment(name)}` | `{default}` | {text} |")
         lines.append("")
     schema = json.dumps(Settings.model_json_schema(), indent=2) + "\n"
-    return {REFERENCE / "settings.md": "\n".join(lines), REFERENCE / "settings.schema.json": schema}
+    flags = {"operator": flag_rows(OperatorSettings), "agent": flag_rows(AgentSettings)}
+    return {
+        REFERENCE / "settings.md": "\n".join(lines),
+        REFERENCE / "settings.schema.json": schema,
+        Path("api/enitide_api/flags.json"): json.dumps(flags, indent=1) + "\n",
+    }
 
 
 def commands() -> Files:

@@ -6,11 +6,11 @@ import logging
 import sys
 from typing import Any
 
-import structlog
-
 
 def configure(level: str = "info", log_format: str = "auto", *, component: str = "") -> None:
     """Route structlog and the standard library to stderr. `log_format`: auto, json or console."""
+    import structlog
+
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -34,4 +34,19 @@ def configure(level: str = "info", log_format: str = "auto", *, component: str =
 
 def get_logger(name: str) -> Any:
     """A logger whose events are short constants and whose facts are keyword arguments."""
-    return structlog.get_logger(source=name)
+    return _Late(name)
+
+
+class _Late:
+    """structlog's logger, loaded when something is said: most commands, and every `--help`, say nothing."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._logger: Any = None
+
+    def __getattr__(self, method: str) -> Any:
+        if self._logger is None:
+            import structlog
+
+            self._logger = structlog.get_logger(source=self._name)
+        return getattr(self._logger, method)

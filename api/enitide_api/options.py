@@ -1,4 +1,7 @@
-"""Flags and environment names made from the settings model, and the reading of all sources into one frozen value."""
+"""Flags and environment names made from the settings model, and the reading of all sources into one frozen value.
+
+The flags stand in `flags.json`, generated from the model, so that `--help` loads no model.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,22 @@ import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
-import yaml
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from enitide_api.errors import SettingsInvalid
-from enitide_api.settings import AgentSettings, CommonSettings, OperatorSettings
 
-S = TypeVar("S", bound=CommonSettings)
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic.fields import FieldInfo
+
+    from enitide_api.settings import CommonSettings
+
+S = TypeVar("S", bound="CommonSettings")
 F = TypeVar("F", bound=Callable[..., Any])
 
+_FLAGS = Path(__file__).with_name("flags.json")
 # Environment names that are no settings: of the CNI plugin and `lab env`, and of where our own files lie.
 _NO_SETTINGS = frozenset(f"ENITIDE_{name}" for name in ("SOCKET", "NETWORK", "NETNS", "BPF_DIR", "CNI_PLUGIN"))
 # Kubernetes puts these into every container for a Service whose name begins with "enitide" (service links).
@@ -39,12 +45,13 @@ def environment(name: str) -> str:
     return "ENITIDE_" + name.upper()
 
 
-def settings_options(model: type[CommonSettings]) -> Callable[[F], F]:
-    """A decorator that adds one click option per field, and `--config`."""
+def settings_options(section: Literal["operator", "agent"]) -> Callable[[F], F]:
+    """A decorator that adds one click option per setting of the section, and `--config`."""
+    rows = json.loads(_FLAGS.read_text())[section]
 
     def decorate(function: F) -> F:
-        for name, field in reversed(list(model.model_fields.items())):
-            function = click.option(flag(name), name, **_option(name, field))(function)
+        for name, row in reversed(rows.items()):
+            function = click.option(flag(name), name, **_option(name, row))(function)
         text = "YAML file with settings; flags and environment override it."
         return click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=text)(
             function
@@ -53,19 +60,31 @@ def settings_options(model: type[CommonSettings]) -> Callable[[F], F]:
     return decorate
 
 
-def _option(name: str, field: FieldInfo) -> dict[str, Any]:
+def _option(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    help_text = f"{row['help']} [{environment(name)}]"
+    if "choices" in row:
+        return {"type": click.Choice(row["choices"]), "default": None, "help": help_text}
+    return {"default": None, "metavar": row["metavar"], "help": help_text}
+
+
+def flag_rows(model: type[CommonSettings]) -> dict[str, dict[str, Any]]:
+    """What `flags.json` holds of a model: by setting, its meaning and its choices or metavar."""
+    return {name: _row(field) for name, field in model.model_fields.items()}
+
+
+def _row(field: FieldInfo) -> dict[str, Any]:
     origin = get_origin(field.annotation)
-    help_text = f"{(field.description or '').strip()} [{environment(name)}]"
+    row: dict[str, Any] = {"help": (field.description or "").strip()}
     if origin is Literal:
-        return {"type": click.Choice(get_args(field.annotation)), "default": None, "help": help_text}
-    metavar = {"dict": "JSON", "int": "NUMBER", "float": "DURATION"}.get(
-        getattr(origin or field.annotation, "__name__", ""), "TEXT"
-    )
-    return {"default": None, "metavar": metavar, "help": help_text}
+        return row | {"choices": list(get_args(field.annotation))}
+    kinds = {"dict": "JSON", "int": "NUMBER", "float": "DURATION"}
+    return row | {"metavar": kinds.get(getattr(origin or field.annotation, "__name__", ""), "TEXT")}
 
 
 def read_settings(model: type[S], section: str, flags: Mapping[str, Any], env: Mapping[str, str] | None = None) -> S:
     """Flags over environment over file over defaults. `SettingsInvalid` names each wrong key and what to write."""
+    from pydantic import ValidationError
+
     source = dict(os.environ if env is None else env)
     _refuse_unknown(source)
     given = {name: value for name, value in flags.items() if name != "config" and value is not None}
@@ -83,6 +102,8 @@ def read_settings(model: type[S], section: str, flags: Mapping[str, Any], env: M
 
 def _refuse_unknown(source: Mapping[str, str]) -> None:
     """A misspelt environment name is an error like a misspelt key: otherwise a default would rule in silence."""
+    from enitide_api.settings import AgentSettings, OperatorSettings
+
     known = {environment(name) for model in (OperatorSettings, AgentSettings) for name in model.model_fields}
     for name in sorted(source):
         if not name.startswith("ENITIDE_") or name in known | _NO_SETTINGS or _SERVICE_LINK.fullmatch(name):
@@ -102,6 +123,8 @@ def _json(name: str, text: str) -> Any:
 def _from_file(path: Path | None, section: str) -> dict[str, Any]:
     if path is None:
         return {}
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from enitide_api.durations import duration, seconds
+from enitide_api.places import PIN_DIR, RUN_DIR
 
 
 def _to_seconds(value: Any) -> Any:
@@ -145,9 +146,9 @@ class AgentSettings(CommonSettings):
 
     node_name: str = ""
     """Name of this node in Kubernetes; empty: NODE_NAME, else the host name."""
-    run_dir: Path = Path("/run/enitide")
+    run_dir: Path = RUN_DIR
     """Socket, journal and queued calls; on tmpfs, so that it goes with the pods at a reboot."""
-    pin_dir: Path = Path("/sys/fs/bpf/enitide")
+    pin_dir: Path = PIN_DIR
     """Where maps and programs are pinned; a bpffs is mounted if there is none."""
     cgroup: Path = Path("/sys/fs/cgroup")
     """Root of the cgroup v2 tree that holds this node's pods."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from enitide_api.errors import EnitideError
 from enitide_api.logging import configure, get_logger
 from enitide_api.options import read_settings, settings_options
-from enitide_api.settings import AgentSettings
+
+if TYPE_CHECKING:
+    from enitide_api.settings import AgentSettings
 
 # Two threads share the interpreter for moments (a pass reads the kernel): hand over often, so that no ADD waits 5 ms.
 _SWITCH_INTERVAL_S = 0.0005
@@ -20,9 +22,11 @@ _log = get_logger("agent")
 
 
 @click.command()
-@settings_options(AgentSettings)
+@settings_options("agent")
 def main(**flags: Any) -> None:
     """Run the agent of this node: addresses, routes, eBPF."""
+    from enitide_api.settings import AgentSettings
+
     settings = read_settings(AgentSettings, "agent", flags)
     configure(settings.log_level, settings.log_format, component="agent")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)

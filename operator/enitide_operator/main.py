@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from random import Random, SystemRandom
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,15 +24,19 @@ from enitide_api.errors import SettingsInvalid
 from enitide_api.logging import configure, get_logger
 from enitide_api.options import read_settings, settings_options
 from enitide_api.reasons import Reason
-from enitide_api.settings import OperatorSettings
+
+if TYPE_CHECKING:
+    from enitide_api.settings import OperatorSettings
 
 _log = get_logger(__name__)
 
 
 @click.command(help="Run the operator: EC2, pools, leases.")
-@settings_options(OperatorSettings)
+@settings_options("operator")
 def main(**flags: Any) -> None:
     """Read settings from flags, environment and file, and run until told to stop."""
+    from enitide_api.settings import OperatorSettings
+
     settings = read_settings(OperatorSettings, "operator", flags)
     configure(settings.log_level, settings.log_format, component="operator")
     collect_seldom()

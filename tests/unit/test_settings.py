@@ -97,10 +97,10 @@ def test_the_budget_is_read_as_json_from_a_flag_or_the_environment():
         read_settings(OperatorSettings, "operator", {"budget": "{"}, {})
 
 
-@pytest.mark.parametrize("model", [OperatorSettings, AgentSettings])
-def test_every_setting_has_a_flag_an_environment_name_and_a_meaning(model):
+@pytest.mark.parametrize(("model", "section"), [(OperatorSettings, "operator"), (AgentSettings, "agent")])
+def test_every_setting_has_a_flag_an_environment_name_and_a_meaning(model, section):
     @click.command()
-    @settings_options(model)
+    @settings_options(section)
     def command(**_):
         pass
 

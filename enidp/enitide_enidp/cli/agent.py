@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from enitide_api.errors import AgentUnreachable
-from enitide_api.settings import AgentSettings
+from enitide_api.places import RUN_DIR
 
 F = TypeVar("F", bound=Callable[..., Any])
 _TIMEOUT_S = 5.0
@@ -25,7 +25,7 @@ def run_dir_option(function: F) -> F:
     return click.option(
         "--run-dir",
         type=click.Path(path_type=Path, file_okay=False),
-        default=AgentSettings().run_dir,
+        default=RUN_DIR,
         envvar="ENITIDE_RUN_DIR",
         show_default=True,
         help="Where the agent of this node has its socket. [ENITIDE_RUN_DIR]",

@@ -11,7 +11,7 @@ import click
 
 from enitide_api.errors import UsageError
 from enitide_api.output import Column, emit, output_option
-from enitide_api.settings import AgentSettings
+from enitide_api.places import PIN_DIR
 from enitide_enidp.cli.agent import names, run_dir_option
 from enitide_enidp.datapath import policyviews, views, words
 from enitide_enidp.datapath.addresses import Addresses
@@ -25,7 +25,7 @@ def pin_dir_option(function: F) -> F:
     return click.option(
         "--pin-dir",
         type=click.Path(path_type=Path, file_okay=False),
-        default=AgentSettings().pin_dir,
+        default=PIN_DIR,
         envvar="ENITIDE_PIN_DIR",
         show_default=True,
         help="Where the agent of this node pins its maps. [ENITIDE_PIN_DIR]",
