@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
+from itertools import chain
 from typing import Any, Protocol
 
 from enitide_enidp.datapath.types import EndpointPolicy
@@ -221,15 +222,21 @@ class PolicyState:
                 named.forget()
             self._names_told = False
             return
-        everyone: Mapping[Address, int] | Everyone = puts
         if not self._names_told:
             named.forget()
-            everyone, self._names_told = Everyone(self.remote, self._own_addresses(), self._is_known), True
+            self._names_told = True
+            own = self._own_addresses()
+            others = (pair for pair in self.remote.everything() if pair[0] not in own)
+            told = ((key, number) for key, number in chain(own.items(), others) if self._has_names(number))
+            puts = {**{address_of(key): number for key, number in told}, **puts}
         for address in deletes:
             named.pod(address, None)
-        for address, number in everyone.items():
-            labels = self.identities.labels.get(number)
-            named.pod(address, number if labels is not None and labels.ports else None)
+        for address, number in puts.items():
+            named.pod(address, number if self._has_names(number) else None)
+
+    def _has_names(self, number: int) -> bool:
+        labels = self.identities.labels.get(number)
+        return labels is not None and bool(labels.ports)
 
     def _choose(self) -> list[str]:
         """Own pods whose identity is another now: the engine is told."""

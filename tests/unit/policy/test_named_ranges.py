@@ -54,9 +54,12 @@ def fresh():
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(events, st.booleans()), min_size=3, max_size=25))
-def test_after_any_events_the_verdicts_are_those_of_the_reference(sequence):
-    engine, pods, known, there = fresh(), {}, set(), {}
+@given(policies, st.lists(st.tuples(events, st.booleans()), min_size=3, max_size=25))
+def test_after_any_events_the_verdicts_are_those_of_the_reference(first, sequence):
+    engine, pods, known, there = fresh(), {}, set(LABELS), {first.ref: first}
+    for number, labels in LABELS.items():
+        engine.identity(number, labels)
+    engine.policy(first.ref, (first,))
     for (what, which, value), is_committed in sequence:
         if what == "pod":
             engine.named.pod(which, value)
