@@ -81,13 +81,27 @@ def test_a_refused_connect_is_told_as_failed_and_its_reset_has_a_reason() -> Non
     assert event["function"].startswith("tcp_v4_rcv+0x")
 
 
+HAS_PROBES = Path("/sys/bus/event_source/devices/kprobe").exists()
+
+
+@pytest.mark.skipif(not HAS_PROBES, reason="this kernel has no kernel probes; make test-kernels runs one that has")
+def test_a_connect_that_finds_no_route_is_told_by_the_kernels_probes_and_they_go_quietly() -> None:
+    process = follow("connect")
+    with socket.socket() as client:
+        assert client.connect_ex(("203.0.113.9", 9)) != 0
+    assert process.stdout is not None
+    told = next(event for event in map(json.loads, process.stdout) if event["outcome"] == "not sent")
+    assert (told["pid"], told["command"]) == (os.getpid(), Path("/proc/self/comm").read_text().strip())
+    process.terminate()
+    assert "kprobe_events" not in process.communicate(timeout=10)[1]
+
+
 def test_what_could_not_be_attached_is_said() -> None:
     process = follow("connect")
     process.terminate()
     process.communicate(timeout=10)
-    has_probes = Path("/sys/bus/event_source/devices/kprobe").exists()
     told = [line for line in process.heard if line.startswith("not attached: kernel probe")]
-    assert bool(told) == (not has_probes)
+    assert bool(told) == (not HAS_PROBES)
     assert all("is not seen" in line for line in told)
 
 

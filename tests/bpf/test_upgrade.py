@@ -172,3 +172,8 @@ def test_a_load_that_died_while_it_carried_over_is_repeated_and_one_that_did_not
         again = Datapath.open(pins, CONFIG)
         again.close()
         assert back(now, flags="A") is Drop.POLICY_DEFAULT_DENY, "what was carried over once is not again"
+
+
+def test_the_schema_that_this_build_replaces_is_known() -> None:
+    """Whoever counts SCHEMA up says what the former one's maps looked like, or every upgrade cuts connections."""
+    assert codec.SCHEMA - 1 in upgrade.KNOWN

@@ -25,6 +25,7 @@ DROP, CONNECT, FAILED, UNSENT = 1, 2, 3, 4
 _EVENT = struct.Struct("=QQQIIIIIHHHBB16s16s16s4x")
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _BTF = Path("/sys/kernel/btf/vmlinux")
+_PROBE_FILES = Path("/sys/kernel/tracing/kprobe_events"), Path("/sys/kernel/debug/tracing/kprobe_events")
 _BTF_TAIL = {1: (4, 0), 3: (12, 0), 4: (0, 12), 5: (0, 12), 6: (0, 8), 13: (0, 8), 14: (4, 0), 15: (0, 12)}
 _BTF_TAIL |= {17: (4, 0), 19: (0, 12)}
 _ENUM = 6
@@ -198,8 +199,9 @@ class Tracer:
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
-        for event in self._probes:
-            bcc().lib.bpf_detach_kprobe(event)
+        if any(path.exists() for path in _PROBE_FILES):  # else they went with their descriptors, and bcc would complain
+            for event in self._probes:
+                bcc().lib.bpf_detach_kprobe(event)
         self._probes.clear()
         if self._object is not None:
             self._object.close()

@@ -21,7 +21,7 @@ from support.datapath.twonodes import Pod, TwoNodes, make_pod, remove_pod, two_n
 from enitide_enidp.datapath import EndpointPolicy, Routing
 from enitide_policy.mapstate import Direction, Peer, RuleKey, RuleSet, RuleValue, pack_key, pack_value
 
-RATE_HZ = 1100  # asked of the sender, so that it does not fall below 1,000
+RATE_HZ = 1250  # asked of the sender, so that it does not fall below 1,000 beside neighbours
 PERIOD_S = 1 / RATE_HZ
 FORBIDDEN, ALLOWED, STARTED = 500, 501, 502
 PORT = 9000
