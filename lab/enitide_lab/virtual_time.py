@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
+_EPOCH_S = EPOCH.timestamp()
 THREAD_WAIT_S = 60.0
 
 
@@ -68,7 +69,7 @@ class _Selector(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """`time()` starts at 0 and is virtual. `wall()` is the same time as a date."""
+    """`time()` starts at 0 and is virtual. `wall()` is the same time as a date, `unix()` in Unix seconds."""
 
     def __init__(self) -> None:
         self._virtual_s = 0.0
@@ -87,6 +88,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def wall(self) -> datetime:
         """Virtual time as a date, for what writes time stamps."""
         return EPOCH + timedelta(seconds=self._virtual_s)
+
+    def unix(self) -> float:
+        """`wall()` in Unix seconds."""
+        return _EPOCH_S + self._virtual_s
 
     def _pass(self, seconds: float) -> None:
         self._virtual_s += seconds

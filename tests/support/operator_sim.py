@@ -1,31 +1,25 @@
 """Whole operators on the strict EC2 and the API store, in one process under virtual time: hours in seconds.
 
-A crash is real as far as an operator can tell: from that moment none of its calls is sent or answered, and none of its
-clean-up runs against the world.
+An operator is the simulator's, and may be made to die at any of its calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from enitide_api.crds import definitions
-from enitide_api.errors import KubeUnavailable
 from enitide_api.resources import ENINode, decode
 from enitide_api.settings import OperatorSettings
-from enitide_kube.lease import LeaderElection
-from enitide_kube.port import CRD, ENICLASS, ENINODE, NODE, POD, KubePort
+from enitide_kube.port import CRD, ENICLASS, ENINODE, NODE, POD
 from enitide_lab.apistore.port import StoreKube
 from enitide_lab.apistore.store import Store
 from enitide_lab.ec2model import EC2Model, Physics
 from enitide_lab.ec2model.types import NetworkInterface
+from enitide_lab.simulate.operator import OperatorProcess
 from enitide_operator.ec2.port import Verb
-from enitide_operator.engine import Engine
-from enitide_operator.metrics import Metrics
-from enitide_operator.term import TermGate
 from support.model_ec2 import ModelEc2
 from support.virtual_loop import virtual_loop
 
@@ -37,98 +31,29 @@ class NeverHappened(AssertionError):
     """A condition did not come true within its bound of virtual time."""
 
 
-def _nothing() -> None:
-    return None
-
-
-class Leash:
-    """A port of an operator that may die: `dead` cuts it off in both directions."""
-
-    def __init__(self, port: KubePort, on_write: Callable[[str], Callable[[], None]]) -> None:
-        self._port = port
-        self._on_write = on_write
-        self.dead = False
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._port, name)
-        if name == "watch":
-            return method
-
-        async def call(*args: Any, **options: Any) -> Any:
-            writes = name == "patch" and args[0] is ENINODE
-            took_effect = self._on_write(WRITE) if writes else _nothing
-            if self.dead:
-                raise KubeUnavailable("this operator is dead")
-            # a request that is on its way is answered, whether or not its sender lives to hear it
-            request = asyncio.ensure_future(method(*args, **options))
-            request.add_done_callback(lambda done: done.cancelled() or done.exception())
-            reply = await asyncio.shield(request)
-            took_effect()
-            if self.dead:
-                raise KubeUnavailable("this operator is dead")
-            return reply
-
-        return call
-
-
-@dataclass
-class SimOperator:
+class SimOperator(OperatorProcess):
     """One operator. `crash_at` counts its mutating calls and status writes: (number, before or after)."""
 
-    scene: Scene
-    name: str
-    settings: OperatorSettings
-    crash_at: tuple[int, str] | None = None
-    events: list[str] = field(default_factory=list)
-    crashed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        rng = Random(f"{self.name}")
-        loop = virtual_loop()
-        gate = TermGate()
-        self.metrics = Metrics()
-        self.leash = Leash(self.scene.kube_of(self.name), self._on_event)
-        ec2 = ModelEc2(self.scene.model, self.scene.physics, self.name, self._on_event)
-        self.engine = Engine(
-            self.leash,
-            ec2,
-            self.settings,
-            gate=gate,
-            metrics=self.metrics,
-            now=lambda: self.scene.unix(),
-            rng=rng,
-            identity=self.name,
+    def __init__(self, scene: Scene, name: str, settings: OperatorSettings, crash_at: tuple[int, str] | None) -> None:
+        self.crash_at = crash_at
+        self.events: list[str] = []
+        self.crashed = asyncio.Event()
+        self._scene = scene
+        super().__init__(
+            scene.kube_of(name),
+            ModelEc2(scene.model, scene.physics, name, self._on_event),
+            settings,
+            Random(name),
+            name=name,
+            on_status_write=lambda: self._on_event(WRITE),
         )
-        self.election = LeaderElection(
-            self.leash,
-            "kube-system",
-            "enitide-operator",
-            self.name,
-            rng=rng,
-            duration_s=self.settings.lease_duration,
-            renew_s=self.settings.lease_renew,
-            clock=loop.time,
-            now=loop.wall,
-            on_change=self._on_change,
-        )
-        self.tasks = [loop.create_task(self.engine.run()), loop.create_task(self._elect())]
-
-    async def _elect(self) -> None:
-        await self.engine.synced()
-        await self.election.run()
-
-    def _on_change(self, leading: bool) -> None:
-        if leading:
-            self.engine.lead(self.election.may_mutate)
-        else:
-            self.engine.follow()
 
     def _on_event(self, verb: Verb | str) -> Callable[[], None]:
         self.events.append(str(verb))
         number = len(self.events)
 
         def at(moment: str) -> None:
-            self.scene.on_event(self.name, str(verb), moment)
+            self._scene.on_event(self.name, str(verb), moment)
             if self.crash_at == (number, moment) and not self.crashed.is_set():
                 self.crash()
             if self.crashed.is_set():
@@ -140,17 +65,7 @@ class SimOperator:
     def crash(self) -> None:
         """Dead from now on."""
         self.crashed.set()
-        self.leash.dead = True
-        for task in self.tasks:
-            task.cancel()
-        self.engine.follow()
-
-    async def stop(self) -> None:
-        """As at SIGTERM."""
-        await self.engine.drain()
-        for task in reversed(self.tasks):
-            task.cancel()
-            await asyncio.wait({task})
+        super().crash()
 
 
 class Scene:
@@ -178,7 +93,7 @@ class Scene:
 
     def unix(self) -> float:
         """Unix seconds of virtual time."""
-        return self.loop.wall().timestamp()
+        return self.loop.unix()
 
     def _uid(self) -> str:
         self._uids += 1

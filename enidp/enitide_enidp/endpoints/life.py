@@ -117,7 +117,8 @@ class Endpoints:
                 raise _refused(answer)
             news = self._news
             try:
-                await asyncio.wait_for(news.wait(), min(left_s, _LOOK_AGAIN_S))
+                async with asyncio.timeout(min(left_s, _LOOK_AGAIN_S)):  # `wait_for` would make a task each time
+                    await news.wait()
             except TimeoutError:
                 continue
 

@@ -1,7 +1,7 @@
-"""The real operator as one process of the simulation: started, stopped, or dead between two steps.
+"""The real operator as one process under virtual time: started, stopped, or dead between two steps.
 
-A crash is real as far as an operator can tell: from that moment none of its calls is sent or answered, and none of its
-clean-up runs against the world. Whoever starts the next one gives it the same name, so that it finds its own Lease.
+A crash is real as far as anybody can tell: what the process had sent arrives and takes effect, here as in EC2, but
+nobody hears the answer; nothing is sent any more, and none of its clean-up runs against the world.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from enitide_api.errors import KubeUnavailable
 from enitide_api.settings import OperatorSettings
-from enitide_ipam.limits import InstanceLimits
+from enitide_ipam.limits import InstanceLimits, limits_for
 from enitide_kube.lease import LeaderElection
-from enitide_kube.port import KubePort
+from enitide_kube.port import ENINODE, KubePort
 from enitide_lab.virtual_time import virtual_loop
 from enitide_operator.ec2.port import Ec2Port
 from enitide_operator.engine import Engine
@@ -23,13 +23,22 @@ from enitide_operator.metrics import Metrics
 from enitide_operator.term import TermGate
 
 NAME = "operator"
+_WRITES = ("create", "patch", "delete")
+
+# called before a write of an ENINode is sent; what it gives is called once the answer is there
+OnStatusWrite = Callable[[], Callable[[], None]]
+
+
+def _not_watched() -> Callable[[], None]:
+    return lambda: None
 
 
 class Leash:
-    """The Kubernetes port of a process that may die: `dead` cuts it off in both directions."""
+    """The Kubernetes port of a process that may die: `dead` cuts it off, but for writes that are on their way."""
 
-    def __init__(self, port: KubePort) -> None:
+    def __init__(self, port: KubePort, on_status_write: OnStatusWrite) -> None:
         self._port = port
+        self._on_status_write = on_status_write
         self.dead = False
 
     def __getattr__(self, name: str) -> Any:
@@ -38,8 +47,13 @@ class Leash:
             return method
 
         async def call(*args: Any, **options: Any) -> Any:
+            watched = name == "patch" and args[0] is ENINODE
+            took_effect = self._on_status_write() if watched else None
             self._check()
-            reply = await method(*args, **options)
+            request = method(*args, **options)
+            reply = await (_sent(request) if name in _WRITES else request)
+            if took_effect is not None:
+                took_effect()
             self._check()
             return reply
 
@@ -50,8 +64,19 @@ class Leash:
             raise KubeUnavailable("this operator is dead")
 
 
+def _sent(request: Any) -> asyncio.Future[Any]:
+    """A request that goes on without its sender: the API server does not hear that a process died."""
+    sent = asyncio.ensure_future(request)
+    sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return asyncio.shield(sent)
+
+
 class OperatorProcess:
-    """One run of the operator. `failure` is what ended it, if it was a bug."""
+    """One run of the operator. Who starts the next one by the same `name` lets it find its own Lease at once.
+
+    `on_status_write`: told of each write of an ENINode, as `ModelEc2` tells of each mutating call; a test may let the
+    process die there.
+    """
 
     def __init__(
         self,
@@ -59,28 +84,31 @@ class OperatorProcess:
         ec2: Ec2Port,
         settings: OperatorSettings,
         rng: Random,
-        limits: Callable[[str], InstanceLimits | None],
+        *,
+        name: str = NAME,
+        limits: Callable[[str], InstanceLimits | None] = limits_for,
+        on_status_write: OnStatusWrite = _not_watched,
     ) -> None:
         loop = virtual_loop()
-        gate = TermGate()
+        self.name = name
         self.metrics = Metrics()
-        self._leash = Leash(kube)
+        self._leash = Leash(kube, on_status_write)
         self.engine = Engine(
             self._leash,
             ec2,
             settings,
-            gate=gate,
+            gate=TermGate(),
             metrics=self.metrics,
-            now=lambda: loop.wall().timestamp(),
+            now=loop.unix,
             rng=rng,
-            identity=NAME,
+            identity=name,
             limits=limits,
         )
         self._election = LeaderElection(
             self._leash,
             settings.lease_namespace,
             settings.lease_name,
-            NAME,
+            name,
             rng=rng,
             duration_s=settings.lease_duration,
             renew_s=settings.lease_renew,

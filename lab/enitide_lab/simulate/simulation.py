@@ -153,7 +153,7 @@ class Simulation:
             ec2,
             self.scenario.settings,
             self.chance(f"{NAME}/{number}"),
-            self._limits,
+            limits=self._limits,
         )
 
     def crash_operator(self) -> None:

@@ -18,7 +18,7 @@ from enitide_enidp.memory import Memory
 from enitide_ipam import tide
 from enitide_ipam.records import Record
 from enitide_ipam.stock import Stock
-from support.operator_sim import Leash
+from enitide_lab.simulate.operator import Leash
 
 LATE_S = 0.5
 

@@ -34,7 +34,7 @@ from support.interleaving.kernel import FragileJournal, Handle, Kernel
 
 ADD_WAIT_S = 3.0
 BACKOFF_S, BACKOFF_MOST_S = 4.0, 32.0  # as a kubelet: ever longer while its pod finds no address
-LOOK_S = 0.25  # how soon the agent sees a device
+LOOK_S = 2.0  # how soon the agent sees a device of which no event of its kernel told
 
 
 class AgentDown(Exception):
@@ -102,9 +102,9 @@ class Agent:
         await self.reporter.start(1.0)
         links = tuple(self._handle.alive().links.values())
         adoption.adopt(self.endpoints, self.memory, links)
-        self._look()
+        self.look()
         adoption.sweep(self.endpoints, self.memory, links, first=True)
-        self.memory.on_change(self._look)
+        self.memory.on_change(self.look)
         self.serving = True
         work = (self._eninodes.run(), self._pods.run(), self.reporter.run(), self._drop_stale())
         for each in work:
@@ -117,8 +117,8 @@ class Agent:
     def _on_eninode(self, _key: str, _old: ENINode | None, new: ENINode | None) -> None:
         self.reporter.observe(new)
 
-    def _look(self) -> None:
-        """What the reconciler tells pool and endpoints after a pass; again soon while a published device is missing."""
+    def look(self) -> None:
+        """What the reconciler tells pool and endpoints after a pass; again while a published device is missing."""
         there, published = self._attached(), self.memory.pool.interfaces()
         found = [each for each in published if each.id in there]
         if len(found) < len(published) and not self.died.is_set() and not self._is_looking:
@@ -137,7 +137,7 @@ class Agent:
     async def _look_again(self) -> None:
         await asyncio.sleep(LOOK_S)
         self._is_looking = False
-        self._look()
+        self.look()
 
     async def call(self, work: Callable[[Endpoints], Coroutine[Any, Any, bytes]]) -> bytes:
         """A CNI call on the socket. `AgentDown` where nobody answers, or who listened died meanwhile."""

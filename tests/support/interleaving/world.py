@@ -9,6 +9,7 @@ from typing import Any
 from enitide_api.resources import InstanceFacts
 from enitide_kube.port import ENICLASS
 from enitide_lab.apistore.faults import Fault as KubeFault
+from enitide_operator.ec2.port import Verb
 from support.interleaving.checks import Checks
 from support.interleaving.ground import NODES, Ground, Setup
 from support.interleaving.moments import Moments, within
@@ -71,7 +72,8 @@ class World(Ground):
     def start_operator(self, **crash: Any) -> SimOperator:
         """One more."""
         self._born += 1
-        operator = self.scene.operator(f"op-{self._born}", drift_interval=60, report_interval=2, **crash)
+        settings = {"drift_interval": 60, "report_interval": 2, "policy": "off"}  # nobody here reads identities
+        operator = self.scene.operator(f"op-{self._born}", **settings, **crash)
         self.operators.append(operator)
         return operator
 
@@ -110,7 +112,14 @@ class World(Ground):
         if moment == "after":
             self.checks.check()
             self.checks.check_limit()
+        if verb == Verb.ATTACH:
+            self._devices_come()
         self.moments.happened(f"{verb} {moment}")
+
+    def _devices_come(self) -> None:
+        """A kernel tells its agent of a new device as soon as it is there."""
+        for agent in self.agents.values():
+            self.scene.loop.call_later(self.setup.attach_delay_s + 0.05, agent.look)
 
     def burst(self, count: int) -> None:
         """So many pods on each node."""
