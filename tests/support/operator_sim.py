@@ -71,12 +71,14 @@ class SimOperator(OperatorProcess):
 class Scene:
     """A VPC with one subnet, the CRDs, the class `default`, and whatever operators a test starts."""
 
+    model_type = EC2Model
+
     def __init__(self, *, subnet_cidr: str = "10.0.0.0/20", ipv6: bool = False, latency_s: float = 0.2) -> None:
         loop = virtual_loop()
         self.loop = loop
         self._uids = 0
         self.store = Store(clock=loop.wall, monotonic=loop.time, uid_source=self._uid, rng=Random(1))
-        self.model = EC2Model(loop.time)
+        self.model = self.model_type(loop.time)
         self.physics = Physics(loop.time, latency_s=latency_s)
         self.kube = StoreKube(self.store, "test")
         self.vpc = self.model.create_vpc(("10.0.0.0/16",), ipv6_cidrs=("2600:1f00::/56",) if ipv6 else ()).id

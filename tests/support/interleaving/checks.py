@@ -26,7 +26,9 @@ class Checks:
         self._counts: dict[str, int] = {}
 
     def check(self) -> None:
-        """Every wired address is on its node in EC2, and wired once."""
+        """Every wired address is on its node in EC2, and wired once; what is others' is there."""
+        for gone in self._ground.strangers - self._ground.scene.model.interfaces.keys():
+            self.say(f"{gone} of somebody else was deleted")
         seen: set[str] = set()
         for name, kernel in self._ground.kernels.items():
             wired = list(kernel.addresses.values())
@@ -74,7 +76,7 @@ class Checks:
         found = [
             f"{each.id} hangs on nothing"
             for each in self._ground.scene.model.interfaces.values()
-            if not each.attachment
+            if not each.attachment and each.id not in self._ground.strangers
         ]
         for name in NODES:
             found += [f"{name}: {each}" for each in self._missing_at(name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from enitide_lab.apistore.port import StoreKube
 from enitide_lab.ec2model.state import InterfaceRecord
 from support.interleaving.kernel import Kernel
 from support.interleaving.node import Agent, Kubelet
+from support.interleaving.tally import CountedModel
 from support.interleaving.weather import Weather, WeatherKube
 from support.operator_sim import Scene
 
@@ -24,7 +26,7 @@ class Setup:
     """What one run begins with.
 
     `pods` come to each node and only `stay` of them stay; once `began` has happened, one after the other, `rush` more
-    come at once.
+    come at once. `strangers`: so many ENIs of others lie in the subnet, so that few /28s are whole.
     """
 
     prefixes: bool
@@ -38,6 +40,7 @@ class Setup:
     stay: int
     began: tuple[str, ...]
     rush: int
+    strangers: int = 0
     instance_type: str = "t3.small"
 
     @property
@@ -49,9 +52,13 @@ class Setup:
 class WeatherScene(Scene):
     """Operators here live under a sky."""
 
+    model_type = CountedModel
+    model: CountedModel
+
     def __init__(self, weather: Weather, *, subnet_cidr: str) -> None:
         super().__init__(subnet_cidr=subnet_cidr)
         self.weather = weather
+        self.model.tally = weather.tally
 
     def kube_of(self, client: str) -> StoreKube:
         """As the scene's."""
@@ -62,11 +69,13 @@ class Ground:
     """EC2, the API server and two nodes. `on_wired` is called after each pod that is wired."""
 
     def __init__(self, subnet_cidr: str, on_wired: Callable[[], None]) -> None:
-        self.weather = Weather()
+        self.tally: Counter[str] = Counter()
+        self.weather = Weather(self.tally)
         self.scene = WeatherScene(self.weather, subnet_cidr=subnet_cidr)
         self.kernels = {name: Kernel(lambda _device, _address: on_wired()) for name in NODES}
         self.agents: dict[str, Agent] = {}
         self.kubelets: dict[str, Kubelet] = {}
+        self.strangers: set[str] = set()  # ENIs of others in the same subnet
 
     def devices(self, name: str) -> list[InterfaceRecord]:
         """A node's ENIs."""

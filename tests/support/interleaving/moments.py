@@ -16,7 +16,8 @@ class Moments:
     """`VERB before` and `VERB after` of each mutating call and status write, and the words of `handed_over`."""
 
     def __init__(self, ground: Ground) -> None:
-        """The nodes must be there."""
+        """The nodes must be there. All that happens is counted in the ground's tally."""
+        self._tally = ground.tally
         self._hurry: tuple[str, asyncio.Event] | None = None
         store = ground.scene.store
         rtype = store.type_of(ENINODE)
@@ -32,6 +33,7 @@ class Moments:
 
     def happened(self, what: str) -> None:
         """Just now."""
+        self._tally[what] += 1
         if self._hurry is not None and self._hurry[0] == what:
             self._hurry[1].set()
 

@@ -174,11 +174,12 @@ class Kubelet:
         self.gone: list[asyncio.Task[None]] = []
         self._ended: dict[str, asyncio.Event] = {}
 
-    def start(self) -> None:
-        """One more pod bound to this node."""
+    def start(self) -> str:
+        """One more pod bound to this node; its name."""
         name = f"{self._node}-{next(self._born)}"
         self._ended[name] = asyncio.Event()
         self.pods[name] = asyncio.get_running_loop().create_task(self._life(name))
+        return name
 
     def end(self, name: str, *, object_first: bool) -> None:
         """The pod is to go; `object_first`: it is gone from the API server before its runtime hears of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +31,8 @@ class Sky:
 class Weather:
     """The skies of all clients."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Counter[str]) -> None:
+        self.tally = tally
         self._skies: dict[tuple[str, str], Sky] = defaultdict(Sky)
 
     def over(self, client: str, kind: str) -> Sky:
@@ -54,21 +55,25 @@ class WeatherKube(StoreKube):
 
     async def watch(self, kind: Kind, **options: Any) -> AsyncIterator[WatchEvent]:
         """See `KubePort.watch`."""
-        sky = self._weather.over(self.client, kind.kind)
+        sky, tally = self._weather.over(self.client, kind.kind), self._weather.tally
         async for event in super().watch(kind, **options):
             if event.type == "BOOKMARK":
                 yield event
                 continue
             if sky.late_s:
+                tally["watch event late"] += 1
                 await asyncio.sleep(sky.late_s)
             if sky.lose:
                 sky.lose -= 1
+                tally["watch event lost"] += 1
                 continue
             yield event
             if sky.double:
                 sky.double -= 1
+                tally["watch event doubled"] += 1
                 yield event
             if sky.again and sky.told:
                 sky.again -= 1
+                tally["watch event told again"] += 1
                 yield sky.told[-1]
             sky.told = [event]

@@ -9,11 +9,14 @@ from typing import Any
 from enitide_api.resources import InstanceFacts
 from enitide_kube.port import ENICLASS
 from enitide_lab.apistore.faults import Fault as KubeFault
+from enitide_lab.ec2model.physics import READS
 from enitide_operator.ec2.port import Verb
 from support.interleaving.checks import Checks
+from support.interleaving.compound import strangers_come
 from support.interleaving.ground import NODES, Ground, Setup
 from support.interleaving.moments import Moments, within
 from support.interleaving.node import Agent, Kubelet
+from support.interleaving.tally import transitions
 from support.interleaving.weather import Sky, WeatherKube
 from support.operator_sim import ZONE, SimOperator
 
@@ -25,7 +28,7 @@ class World(Ground):
     """Make it inside a virtual loop, `begin` it, then command it."""
 
     def __init__(self, setup: Setup, folder: Path) -> None:
-        super().__init__("10.0.0.0/25" if setup.prefixes else "10.0.0.0/27", lambda: self.checks.check())
+        super().__init__("10.0.0.0/25" if setup.prefixes else "10.0.0.0/27", self._on_wired)
         self.setup = setup
         self.scene.model.choice = "scatter" if setup.scattered else "worst"
         self.scene.model.visible_after_s = setup.visible_after_s
@@ -33,6 +36,7 @@ class World(Ground):
         self.scene.on_event = self._on_event
         self.checks = Checks(self, setup.maximum)
         self.operators: list[SimOperator] = []
+        self.leaks: set[str] = set()
         self._folder = folder
         self._born = 0
 
@@ -52,6 +56,7 @@ class World(Ground):
             self.start_agent(name)
             for _ in range(setup.burst):
                 self.kubelets[name].start()
+        strangers_come(self, setup.strangers, 1)
         self.moments = Moments(self)
         self.start_operator()
         await self._wired()
@@ -96,11 +101,24 @@ class World(Ground):
 
     async def end(self) -> None:
         """Nothing runs any more; files are let go of."""
+        self._count()
         for operator in self.operators:
             operator.crash()
         for agent in self.agents.values():
             agent.die()
             agent.journal.close()
+
+    def _count(self) -> None:
+        """What others have counted."""
+        for (verb, outcome), times in self.scene.physics.counts.items():
+            if outcome != "ok":
+                self.tally[f"EC2 answers {outcome} to {'a read' if verb.startswith(READS) else 'a call'}"] += times
+        for (client, _verb, _kind, outcome), times in self.scene.store.requests.items():
+            if outcome not in ("ok", "404"):
+                self.tally[f"API server answers {outcome} to an {client.partition('-')[0]}"] += times
+        self.tally["pod deleted"] += sum(len(each.gone) for each in self.kubelets.values())
+        self.tally["leak swept"] += len(self.leaks - self.scene.model.interfaces.keys())
+        self.tally["leader changes"] += transitions(self.scene.store)
 
     # --- what is so ----------------------------------------------------------------------------------------------
 
@@ -115,6 +133,10 @@ class World(Ground):
         if verb == Verb.ATTACH:
             self._devices_come()
         self.moments.happened(f"{verb} {moment}")
+
+    def _on_wired(self) -> None:
+        self.tally["pod wired"] += 1
+        self.checks.check()
 
     def _devices_come(self) -> None:
         """A kernel tells its agent of a new device as soon as it is there."""
@@ -143,6 +165,8 @@ class World(Ground):
         if calls:
             leader.crash_at = (len(leader.events) + calls, moment)
             await within(leader.crashed.wait(), 20.0)
+        where = f"{moment} {leader.events[-1]}" if leader.crashed.is_set() else "between calls"
+        self.tally[f"operator dies {where}"] += 1
         leader.crash()
         self.operators.remove(leader)
         self.start_operator()
@@ -157,6 +181,7 @@ class World(Ground):
         self.scene.store.faults.add(fault)
         await self.moments.until("PATCH before", 5.0)
         await asyncio.sleep(0.01)
+        self.tally["operator dies with a write on its way"] += 1
         leader.crash()
         self.operators.remove(leader)
         self.start_operator()
@@ -193,15 +218,19 @@ class World(Ground):
         if at and agent.serving:
             agent.journal.dies_at = at
             await within(agent.died.wait(), 5.0)
+        self.tally[f"agent dies {f'at a record, {at}' if agent.died.is_set() else 'between records'}"] += 1
         agent.die()
         agent.journal.close()
         await asyncio.sleep(down_s)
         self.start_agent(name)
 
     def sky(self, client: str, kind: str) -> Sky:
-        """Of an agent, or of the operator that leads or will."""
-        if client == "operator":
-            client = (self.leader() or self.operators[0]).name
+        """Of an agent, of the operator that leads or will, or of one that stands ready."""
+        leader = self.leader() or self.operators[0]
+        if client == "standby":
+            client = next((each for each in self.operators if each is not leader), leader).name
+        elif client == "operator":
+            client = leader.name
         return self.weather.over(client, kind)
 
     # --- the end -------------------------------------------------------------------------------------------------
