@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from enitide_lab.apistore.faults import Fault as KubeFault
 from enitide_lab.ec2model import Effect, Fault
+from support.interleaving.compound import Again, Lag
 from support.interleaving.ground import NODES, Setup
 
 nodes = st.sampled_from(NODES)
@@ -13,6 +14,8 @@ kinds = st.sampled_from(("ENINode", "Pod"))
 clients = st.sampled_from(("operator", "standby", "agent-a", "agent-b"))
 # none at all, within one call, within a few calls, over a release delay or a cool-down, over a call time-out
 whiles = st.sampled_from((0.0, 0.004, 0.1, 0.3, 1.0, 2.5, 6.0, 16.0))
+sides = st.sampled_from(("before", "after"))  # of a call
+records = st.sampled_from(("", "before", "torn", "after"))  # where an agent dies: between records, or at one
 steps = st.sampled_from(("yielded", "reclaimed"))
 tight = steps | st.sampled_from(("PATCH before", "moved", "UnassignPrivateIpAddresses before"))
 moments = steps | st.sampled_from(
@@ -38,6 +41,8 @@ verbs = st.sampled_from(
         "AttachNetworkInterface",
         "DescribeNetworkInterfaces",
         "mutations",
+        "mutations",
+        "*",
         "*",
     )
 )
@@ -73,6 +78,24 @@ kube_faults = st.one_of(
         writers,
         st.sampled_from((0.5, 5.0, 60.0)),
     ),
+)
+lags = st.builds(
+    Lag,
+    is_crowded=st.booleans(),
+    moment=st.sampled_from(("moved", "UnassignPrivateIpAddresses before", "AssignPrivateIpAddresses before")),
+    sees_s=st.sampled_from((0.0, 0.05, 0.3)),
+    late_s=st.sampled_from((20.0, 60.0)),
+    burst=st.integers(0, 3),
+    pause_s=st.sampled_from((0.3, 1.0, 2.5)),
+)
+agains = st.builds(
+    Again,
+    go=st.integers(0, 4),
+    at_the_write=st.booleans(),
+    cut_off_s=st.sampled_from((5.0, 20.0)),
+    come=st.integers(2, 6),
+    stay=st.integers(1, 3),
+    pause_s=st.sampled_from((0.0, 0.004, 0.1)),
 )
 setups = st.builds(
     Setup,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from enitide_ipam.model import TAG_CLUSTER, TAG_NODE
@@ -13,32 +14,77 @@ from support.interleaving.moments import within
 if TYPE_CHECKING:
     from support.interleaving.world import World
 
+CROWD = 32  # more than a small subnet has addresses
 
-async def a_standby_lags(world: World, moment: str, late_s: float, pause_s: float, burst: int) -> None:
-    """One stands ready whose watch is late, and leads soon after that moment: what it knows is old."""
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """`burst` pods of each node go; from `sees_s` after `moment` on a standby sees all `late_s` late.
+
+    Then as many come, and it leads soon after. `is_crowded`: the subnet has no other address than theirs.
+    """
+
+    is_crowded: bool
+    moment: str
+    sees_s: float
+    late_s: float
+    burst: int
+    pause_s: float
+
+
+async def a_standby_lags(world: World, lag: Lag) -> None:
+    """An operator that stands ready begins to lag in the middle of a release, and then leads by what it knows."""
     old = world.leader() or world.operators[0]
     standby = next((each for each in world.operators if each is not old), None) or world.start_operator()
     await within(standby.engine.synced(), 5.0)
-    world.weather.over(standby.name, "ENINode").late_s = late_s
-    await world.moments.until(moment, 20.0)
-    await asyncio.sleep(pause_s)
-    world.burst(burst)
-    await asyncio.sleep(pause_s)
+    if lag.is_crowded:
+        strangers_come(world, CROWD, 0)
+    for kubelet in world.kubelets.values():
+        for name in list(kubelet.pods)[: lag.burst]:
+            kubelet.end(name, object_first=False)
+    await world.moments.until(lag.moment, 20.0)
+    await asyncio.sleep(lag.sees_s)
+    for kind in ("ENINode", "Pod"):
+        world.weather.over(standby.name, kind).late_s = lag.late_s
+    await asyncio.sleep(lag.pause_s)
+    world.burst(lag.burst)
+    await asyncio.sleep(lag.pause_s)
     await within(old.stop(), 40.0)
     old.crash()
     world.operators.remove(old)
 
 
-async def asked_again(world: World, moment: str, cut_off_s: float, come: int, stay: int, pause_s: float) -> None:
-    """A request for addresses is taken back and made again while the agents' writes do not come through."""
-    await world.moments.until(moment, 20.0)
-    names = {name: [kubelet.start() for _ in range(come)] for name, kubelet in world.kubelets.items()}
-    await asyncio.sleep(pause_s)
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Pods of each node `go`, so that addresses are yielded; then so many `come`, and all but those that `stay` go.
+
+    `at_the_write`: they come just when the operator writes what it makes of that. Meanwhile the agents' writes do not
+    come through for `cut_off_s`.
+    """
+
+    go: int
+    at_the_write: bool
+    cut_off_s: float
+    come: int
+    stay: int
+    pause_s: float
+
+
+async def asked_again(world: World, again: Again) -> None:
+    """A request for addresses is taken back and made again while the agents cannot say what they use."""
+    for kubelet in world.kubelets.values():
+        for each in list(kubelet.pods)[: again.go]:
+            kubelet.end(each, object_first=False)
+    await world.moments.until("yielded", 20.0)
+    if again.at_the_write:
+        await world.moments.until("PATCH before", 5.0)
+    names = {name: kubelet.start(again.come) for name, kubelet in world.kubelets.items()}
+    await asyncio.sleep(again.pause_s)
     for name in world.kubelets:
-        world.scene.store.faults.add(KubeFault(kind="ENINode", delay_s=cut_off_s, client=f"agent-{name}"))
-    await asyncio.sleep(pause_s)
+        world.scene.store.faults.add(KubeFault(kind="ENINode", delay_s=again.cut_off_s, client=f"agent-{name}"))
+    await asyncio.sleep(again.pause_s)
     for name, kubelet in world.kubelets.items():
-        for each in names[name][stay:]:
+        for each in names[name][again.stay :]:
             kubelet.end(each, object_first=True)
 
 

@@ -48,6 +48,11 @@ class Setup:
         """How many pods come at once: enough of them that whole /28s come free."""
         return self.pods * (6 if self.prefixes else 1)
 
+    @property
+    def most(self) -> int:
+        """Pods of a node at once: some more than its instance type has addresses for, unless by /28s."""
+        return 60 if self.prefixes else 12
+
 
 class WeatherScene(Scene):
     """Operators here live under a sky."""

@@ -13,12 +13,14 @@ from unittest import mock
 
 import msgspec
 
-from enitide_api.resources import Demand, PoolLevels
+from enitide_api.resources import Demand, ENINodeStatus, PoolLevels
 from enitide_enidp.memory import Memory
 from enitide_ipam import tide
+from enitide_ipam.pool import Pool
 from enitide_ipam.records import Record
 from enitide_ipam.stock import Stock
 from enitide_lab.simulate.operator import Leash
+from enitide_operator.publisher import Publisher
 
 LATE_S = 0.5
 
@@ -87,6 +89,31 @@ def no_limit() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def yielded_believed_too_early() -> Iterator[None]:
+    """The agent uses again what the operator asks for no more, though spec.yielded may still list it."""
+    original = Pool.apply_status
+
+    def apply_status(
+        self: Pool, status: ENINodeStatus, version: str, now: float, *, listed: Collection[str] | None = None
+    ) -> tuple[Record, ...]:
+        return original(self, status, version, now, listed=None if listed is None else ())
+
+    with mock.patch.object(Pool, "apply_status", apply_status):
+        yield
+
+
+@contextmanager
+def unassign_by_the_watch() -> Iterator[None]:
+    """The operator unassigns what its watch shows in status.releasing, and does not ask whether it stands there still."""
+
+    async def sure(_self: Publisher) -> bool:
+        return True
+
+    with mock.patch.object(Publisher, "sure", sure):
+        yield
+
+
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     each.__name__: each
     for each in (
@@ -94,5 +121,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         yielded_is_handed_out,
         answered_before_the_journal,
         no_limit,
+        yielded_believed_too_early,
+        unassign_by_the_watch,
     )
 }

@@ -162,10 +162,14 @@ class Agent:
 
 
 class Kubelet:
-    """Starts and ends pods by calls on whichever agent listens. `pods`: their tasks, by name; `gone`: of ended ones."""
+    """Starts and ends pods, `most` of them at once, by calls on whichever agent listens.
 
-    def __init__(self, kube: StoreKube, node: str, agent: Callable[[], Agent]) -> None:
+    `pods`: their tasks, by name; `gone`: of ended ones.
+    """
+
+    def __init__(self, kube: StoreKube, node: str, agent: Callable[[], Agent], *, most: int) -> None:
         self._kube = kube
+        self._most = most
         self._node = node
         self._agent = agent
         self._containers = itertools.count()
@@ -174,12 +178,13 @@ class Kubelet:
         self.gone: list[asyncio.Task[None]] = []
         self._ended: dict[str, asyncio.Event] = {}
 
-    def start(self) -> str:
-        """One more pod bound to this node; its name."""
-        name = f"{self._node}-{next(self._born)}"
-        self._ended[name] = asyncio.Event()
-        self.pods[name] = asyncio.get_running_loop().create_task(self._life(name))
-        return name
+    def start(self, count: int = 1) -> list[str]:
+        """More pods bound to this node, up to its `most`; their names."""
+        names = [f"{self._node}-{next(self._born)}" for _ in range(min(count, self._most - len(self.pods)))]
+        for name in names:
+            self._ended[name] = asyncio.Event()
+            self.pods[name] = asyncio.get_running_loop().create_task(self._life(name))
+        return names
 
     def end(self, name: str, *, object_first: bool) -> None:
         """The pod is to go; `object_first`: it is gone from the API server before its runtime hears of it."""

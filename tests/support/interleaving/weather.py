@@ -23,9 +23,9 @@ class Sky:
     late_s: float = 0.0
     told: list[WatchEvent] = field(default_factory=list)
 
-    def err(self, what: str) -> None:
-        """One more event: `lose`, `double`, or `again` (tell the one before once more, after it)."""
-        setattr(self, what, getattr(self, what) + 1)
+    def err(self, what: str, times: int) -> None:
+        """So many more events: `lose`, `double`, or `again` (tell the one before once more, after it)."""
+        setattr(self, what, getattr(self, what) + times)
 
 
 class Weather:

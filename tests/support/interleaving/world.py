@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,10 @@ class World(Ground):
         )
         for name in NODES:
             await scene.node(name, setup.instance_type)
-            self.kubelets[name] = Kubelet(scene.kube, name, lambda name=name: self.agents[name])  # type: ignore[misc]
+            whose = partial(self.agents.__getitem__, name)
+            self.kubelets[name] = Kubelet(scene.kube, name, whose, most=setup.most)
             self.start_agent(name)
-            for _ in range(setup.burst):
-                self.kubelets[name].start()
+            self.kubelets[name].start(setup.burst)
         strangers_come(self, setup.strangers, 1)
         self.moments = Moments(self)
         self.start_operator()
@@ -146,8 +147,7 @@ class World(Ground):
     def burst(self, count: int) -> None:
         """So many pods on each node."""
         for kubelet in self.kubelets.values():
-            for _ in range(count):
-                kubelet.start()
+            kubelet.start(count)
 
     # --- commands ------------------------------------------------------------------------------------------------
 
