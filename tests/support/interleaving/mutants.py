@@ -105,7 +105,7 @@ def yielded_believed_too_early() -> Iterator[None]:
 
 @contextmanager
 def unassign_by_the_watch() -> Iterator[None]:
-    """The operator unassigns what its watch shows in status.releasing, and does not ask whether it stands there still."""
+    """The operator unassigns what its watch shows in status.releasing, and asks nobody whether it still does."""
 
     async def sure(_self: Publisher) -> bool:
         return True
