@@ -42,7 +42,7 @@ async def a_standby_lags(world: World, lag: Lag) -> None:
     for kubelet in world.kubelets.values():
         for name in list(kubelet.pods)[: lag.burst]:
             kubelet.end(name, object_first=False)
-    await world.moments.until(lag.moment, 20.0)
+    await world.moments.until(lag.moment)
     await asyncio.sleep(lag.sees_s)
     for kind in ("ENINode", "Pod"):
         world.weather.over(standby.name, kind).late_s = lag.late_s
@@ -75,7 +75,7 @@ async def asked_again(world: World, again: Again) -> None:
     for kubelet in world.kubelets.values():
         for each in list(kubelet.pods)[: again.go]:
             kubelet.end(each, object_first=False)
-    await world.moments.until("yielded", 20.0)
+    await world.moments.until("yielded")
     if again.at_the_write:
         await world.moments.until("PATCH before", 5.0)
     names = {name: kubelet.start(again.come) for name, kubelet in world.kubelets.items()}

@@ -33,7 +33,7 @@ class Interleaving(OneWorld):
     @rule(moment=choices.tight, count=st.integers(1, 6), then=choices.whiles)
     def pods_come_in_the_middle(self, *, moment: str, count: int, then: float) -> None:
         async def come(world: World) -> None:
-            await world.moments.until(moment, 20.0)
+            await world.moments.until(moment)
             world.burst(count)
 
         self.do(then, come)
@@ -67,7 +67,7 @@ class Interleaving(OneWorld):
 
     @rule(moment=choices.moments)
     def until(self, moment: str) -> None:
-        self.do(0.0, lambda world: world.moments.until(moment, 20.0))
+        self.do(0.0, lambda world: world.moments.until(moment))
 
     # --- crashes and leaders -------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from enitide_kube.port import ENINODE
 from enitide_lab.apistore.table import Stored, Watcher
 from support.interleaving.ground import NODES, Ground
 
+SOON_S = 8.0  # what has not happened by then, of a release with its delay or of a call, does not happen soon
+
 
 class Moments:
     """`VERB before` and `VERB after` of each mutating call and status write, and the words of `handed_over`."""
@@ -37,7 +39,7 @@ class Moments:
         if self._hurry is not None and self._hurry[0] == what:
             self._hurry[1].set()
 
-    async def until(self, what: str, within_s: float) -> None:
+    async def until(self, what: str, within_s: float = SOON_S) -> None:
         """Until that happens next, or that long."""
         self._hurry = (what, asyncio.Event())
         await within(self._hurry[1].wait(), within_s)

@@ -15,7 +15,7 @@ from enitide_operator.ec2.port import Verb
 from support.interleaving.checks import Checks
 from support.interleaving.compound import strangers_come
 from support.interleaving.ground import NODES, Ground, Setup
-from support.interleaving.moments import Moments, within
+from support.interleaving.moments import SOON_S, Moments, within
 from support.interleaving.node import Agent, Kubelet
 from support.interleaving.tally import transitions
 from support.interleaving.weather import Sky, WeatherKube
@@ -65,7 +65,7 @@ class World(Ground):
             for name in tuple(kubelet.pods)[setup.stay :]:
                 kubelet.end(name, object_first=False)
         for each in setup.began:
-            await self.moments.until(each, 15.0)
+            await self.moments.until(each)
         self.burst(setup.rush)
 
     async def _wired(self) -> None:
@@ -78,7 +78,7 @@ class World(Ground):
     def start_operator(self, **crash: Any) -> SimOperator:
         """One more."""
         self._born += 1
-        settings = {"drift_interval": 60, "report_interval": 2, "policy": "off"}  # nobody here reads identities
+        settings = {"drift_interval": 60, "report_interval": 2, "policy": "off", "subnet_reports": False}
         operator = self.scene.operator(f"op-{self._born}", **settings, **crash)
         self.operators.append(operator)
         return operator
@@ -164,7 +164,7 @@ class World(Ground):
         leader = self.leader() or self.operators[0]
         if calls:
             leader.crash_at = (len(leader.events) + calls, moment)
-            await within(leader.crashed.wait(), 20.0)
+            await within(leader.crashed.wait(), SOON_S)
         where = f"{moment} {leader.events[-1]}" if leader.crashed.is_set() else "between calls"
         self.tally[f"operator dies {where}"] += 1
         leader.crash()
@@ -176,7 +176,7 @@ class World(Ground):
     async def kill_leader_writing(self, moment: str, delay_s: float) -> None:
         """It dies while its next write of an ENINode after that moment is on its way, and will be for a while."""
         leader = self.leader() or self.operators[0]
-        await self.moments.until(moment, 20.0)
+        await self.moments.until(moment)
         fault = KubeFault(kind="ENINode", delay_s=delay_s, client=leader.name)
         self.scene.store.faults.add(fault)
         await self.moments.until("PATCH before", 5.0)
