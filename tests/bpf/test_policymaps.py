@@ -1,85 +1,54 @@
+"""Policy maps as the agent writes them: deltas, switches, no room, the node itself, CIDRs."""
+
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from support.datapath import policyframes
-from support.datapath.namespaces import Namespace, ifindex, mac
+from support.datapath.namespaces import Namespace
 from support.datapath.policymodel import TCP, UDP, Said
-from support.datapath.world import World, endpoint, world
+from support.datapath.policynode import (
+    ALLOW,
+    OTHER,
+    REMOTE,
+    again,
+    egress,
+    only,
+    policy_node,
+    receive,
+    rules_in_kernel,
+    send,
+    switch,
+)
+from support.datapath.world import World
 
 from enitide_api.errors import DatapathFailed, InternalError
 from enitide_api.reasons import Drop
 from enitide_enidp.datapath import (
-    Datapath,
     EndpointPolicy,
-    NodeConfig,
-    Routing,
-    clock,
-    codec,
-    connections,
-    loader,
     policycodec,
     syscalls,
 )
 from enitide_enidp.datapath.policymaps import PolicyMaps
-from enitide_enidp.datapath.types import Hook
 from enitide_policy.mapstate import (
     Direction,
     Peer,
     RuleKey,
     RuleSet,
     RuleSetDelta,
-    RuleValue,
     pack_key,
-    pack_value,
 )
 from enitide_policy.numbers import local_number
 
 pytestmark = pytest.mark.bpf
 
-ALLOW, DENY = pack_value(RuleValue(allow=True)), pack_value(RuleValue(deny=True))
-REMOTE, OTHER = ip_address("10.9.0.7"), ip_address("10.9.0.8")
-POLICY = NodeConfig(policy=True)
-
-
-def egress(identity: int = 0, protocol: int = 0, port: int = 0, bits: int = 0) -> int:
-    peer = Peer.IDENTITY if identity else Peer.ANY
-    return pack_key(RuleKey(Direction.EGRESS, peer, identity, protocol, port, bits))
-
-
-def only(number: int, *keys: int) -> RuleSet:
-    """A rule set that isolates egress and allows these."""
-    return RuleSet(number, False, True, dict.fromkeys(keys, ALLOW))
-
 
 @pytest.fixture
 def node(pins: Path, namespace: Namespace) -> Iterator[World]:
-    with world(pins, namespace, Routing.DIRECT, policy=True) as made:
+    with policy_node(pins, namespace) as made:
         yield made
-
-
-def send(node: World, to: object = REMOTE, sport: int = 1000) -> Drop | None:
-    said = Said(node.pod1.ipv4, to, UDP, sport, 80)
-    data = policyframes.frame(said, node.pod1.pod_mac, node.pod1.host_mac)
-    return node.run(Hook.FROM_POD, data, ifindex=node.pod1.ifindex).drop
-
-
-def receive(node: World, said: Said) -> Drop | None:
-    data = policyframes.frame(said, bytes(6), mac("eni1"))
-    return node.run(Hook.FROM_WIRE, data, ifindex=node.eni1.ifindex).drop
-
-
-def switch(node: World, number: int, identity: int = 300) -> None:
-    assert node.datapath.policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(number, identity))
-
-
-def rules_in_kernel(node: World) -> int:
-    return len(syscalls.dump(node.loaded.maps["rules"], policycodec.KEY_BYTES, policycodec.RULE_BYTES, 1 << 20))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -216,228 +185,6 @@ def test_a_delta_that_does_not_fit_closes_its_rule_set(node: World) -> None:
     assert maps.closed == {7}
     assert not maps.apply(RuleSetDelta(7, False, True, {}, (egress(1),))).closed, "it fits again"
     assert rules_in_kernel(node) == 3
-
-
-# --- restart ---------------------------------------------------------------------------------------------------------
-
-
-def again(pins: Path) -> Datapath:
-    return Datapath.open(pins, POLICY)
-
-
-def test_a_restart_keeps_connections_and_adopts_rule_sets_by_what_they_say(node: World, pins: Path) -> None:
-    policy = node.datapath.policy
-    policy.apply(only(7, egress(0, UDP)))
-    switch(node, 7)
-    assert send(node) is None
-    before = syscalls.dump(node.loaded.maps["rulesets"], 4, policycodec.RULESET_BYTES, policycodec.MAX_RULESETS)
-    second = again(pins)
-    assert second.adopted
-    assert send(node) is None, "with no agent yet"
-    applied = second.policy.apply(only(70, egress(0, UDP)))
-    assert (applied.adopted, applied.writes) == (True, 0)
-    assert second.policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(70, 300))
-    assert second.policy.endpoint(node.pod1.ifindex) == EndpointPolicy(70, 300)
-    after = syscalls.dump(node.loaded.maps["rulesets"], 4, policycodec.RULESET_BYTES, policycodec.MAX_RULESETS)
-    generations = [sum(policycodec.decode_head(value).generation for _, value in each) for each in (before, after)]
-    assert generations[1] == generations[0] + 1, "connections are asked once more"
-    assert (send(node), len(table(node))) == (None, 1), "and live on"
-    assert second.policy.forget_unclaimed() == 0
-    second.close()
-
-
-def test_what_nobody_claims_after_a_restart_goes_once_no_pod_has_it(node: World, pins: Path) -> None:
-    node.datapath.policy.apply(only(7, egress()))
-    node.datapath.policy.apply(only(8, egress(5), egress(6)))
-    switch(node, 8)
-    second = again(pins)
-    assert second.policy.forget_unclaimed() == 1, "7; 8 is in use"
-    assert rules_in_kernel(node) == 2
-    second.policy.apply(only(70))
-    second.policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(70, 300))
-    assert second.policy.forget_unclaimed() == 1
-    assert rules_in_kernel(node) == 0
-    second.close()
-
-
-@pytest.mark.parametrize("nth", range(1, 5))
-def test_an_agent_that_dies_while_it_writes_opens_nothing(node: World, pins: Path, monkeypatch, nth: int) -> None:
-    """Head closed, entries, head, generation: death before any of them, and the next agent puts it right."""
-    calls = 0
-
-    def dying(real):
-        def call(*arguments):
-            nonlocal calls
-            calls += 1
-            if calls == nth:
-                raise KeyboardInterrupt
-            return real(*arguments)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        for name in ("update", "update_packed"):
-            patch.setattr(syscalls, name, dying(getattr(syscalls, name)))
-        with pytest.raises(KeyboardInterrupt):
-            node.datapath.policy.apply(only(7, egress(5), egress(6)))
-    second = again(pins)
-    second.policy.apply(only(70, egress(5), egress(6)))
-    second.policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(70, 300))
-    second.policy.forget_unclaimed()
-    assert send(node) is Drop.POLICY_DEFAULT_DENY
-    second.policy.put_identities({REMOTE: 5})
-    assert send(node) is None
-    assert rules_in_kernel(node) == 2
-    second.close()
-
-
-def test_a_new_pod_is_closed_from_its_first_moment_and_a_known_one_keeps_what_it_has(node: World, pins: Path) -> None:
-    node.datapath.policy.apply(only(7, egress()))
-    switch(node, 7)
-    second = again(pins)
-    second.sync([node.pod1, node.pod2])
-    assert send(node) is None
-    second.delete_endpoint(node.pod1.ifindex)
-    second.put_endpoint(node.pod1)
-    assert send(node) is Drop.POLICY_PENDING, "another pod on the same device"
-    second.close()
-
-
-def test_turning_policy_on_does_not_cut_the_pods_that_are_there(pins: Path, namespace: Namespace) -> None:
-    with world(pins, namespace, Routing.DIRECT) as node:
-        second = again(pins)
-        second.sync([node.pod1, node.pod2])
-        assert send(node) is None, "until its policy is in"
-        second.policy.apply(only(7))
-        second.policy.set_endpoint(node.pod1.ifindex, EndpointPolicy(7, 300))
-        assert send(node, sport=1001) is Drop.POLICY_DEFAULT_DENY
-        second.close()
-
-
-def test_pods_of_an_earlier_schema_stay_open_until_their_policy_is_in(pins: Path, namespace: Namespace) -> None:
-    with world(pins, namespace, Routing.DIRECT) as old:
-        loader.schema_dir(pins).rename(pins / "v1")
-        fresh = Datapath.open(pins, POLICY)
-        loaded = loader.load(pins, POLICY)
-        try:
-            stranger = replace(endpoint("stranger", 3, 1, "eni1"), ipv4=IPv4Address("10.0.1.77"), ipv6=None)
-            fresh.sync([old.pod1, stranger])
-            now = World(fresh, loaded, old.pod1, stranger, old.eni1, old.eni2, old.stranger, old.node_addresses)
-            assert send(now) is None
-            data = policyframes.frame(Said(stranger.ipv4, REMOTE, UDP, 1, 2), stranger.pod_mac, stranger.host_mac)
-            assert now.run(Hook.FROM_POD, data, ifindex=ifindex("stranger")).drop is Drop.POLICY_PENDING
-        finally:
-            loaded.close()
-            fresh.close()
-
-
-# --- connections -----------------------------------------------------------------------------------------------------
-
-
-def age(node: World, span_s: int) -> None:
-    fd = node.loaded.maps["connections"]
-    for key, value in syscalls.dump(fd, connections.KEY_BYTES, connections.VALUE_BYTES, 4096):
-        left = codec.U32.pack(max(0, connections.expires_of(value) - clock.units(span_s)))
-        at = connections.EXPIRES_AT
-        syscalls.update(fd, key, value[:at] + left + value[at + 4 :])
-
-
-def table(node: World) -> list[connections.Connection]:
-    return [each for _, each in connections.Connections(node.loaded.maps["connections"]).all()]
-
-
-def test_collecting_goes_in_slices_and_takes_only_what_has_long_expired(node: World) -> None:
-    node.datapath.policy.apply(only(7, egress()))
-    switch(node, 7)
-    for sport in range(1000, 1300):
-        assert send(node, sport=sport) is None
-    age(node, 60 + 2 * connections.GRACE_S)
-    for sport in range(1000, 1050):
-        assert send(node, sport=sport) is None
-    slices = []
-    while not slices or not slices[-1].wrapped:
-        slices.append(node.datapath.policy.collect(64))
-    assert len(slices) > 2
-    assert sum(each.removed for each in slices) == 250
-    assert sorted(each.initiator_port for each in table(node)) == list(range(1000, 1050))
-
-
-async def test_the_agent_collects_a_slice_at_a_time_by_itself(node: World, monkeypatch) -> None:
-    from types import SimpleNamespace
-
-    from enitide_enidp import core
-    from enitide_enidp.waits import Waits
-
-    node.datapath.policy.apply(only(7, egress()))
-    switch(node, 7)
-    for sport in range(1000, 1200):
-        assert send(node, sport=sport) is None
-    age(node, 60 + 2 * connections.GRACE_S)
-    monkeypatch.setattr(core, "_COLLECT_S", 0)
-    monkeypatch.setattr(core, "_COLLECT_ENTRIES", 32)
-    stand_in = SimpleNamespace(datapath=node.datapath, _waits=Waits(lambda: 0.0))
-    task = asyncio.create_task(core.Core.collect(stand_in))
-    slices = 0
-    while table(node):
-        slices += 1
-        assert slices < 1000
-        await asyncio.wait({task}, timeout=0)
-    task.cancel()
-    assert slices > 3
-
-
-def test_one_that_comes_back_to_life_while_it_is_collected_is_kept(node: World, monkeypatch) -> None:
-    node.datapath.policy.apply(only(7, egress()))
-    switch(node, 7)
-    assert send(node) is None
-    age(node, 60 + 2 * connections.GRACE_S)
-    real = syscalls.take
-
-    def take(*arguments):
-        monkeypatch.setattr(syscalls, "take", real)
-        assert send(node) is None, "between the look and the removal"
-        return real(*arguments)
-
-    monkeypatch.setattr(syscalls, "take", take)
-    assert node.datapath.policy.collect().removed == 0
-    assert [each.initiator_port for each in table(node)] == [1000]
-
-
-def test_the_connection_remembers_who_began_it_and_by_which_interface(node: World) -> None:
-    policy = node.datapath.policy
-    policy.put_identities({REMOTE: 500})
-    policy.apply(RuleSet(7, True, False, {pack_key(RuleKey(Direction.INGRESS, Peer.IDENTITY, 500)): ALLOW}))
-    switch(node, 7)
-    assert receive(node, Said(REMOTE, node.pod1.ipv4, TCP, 4000, 80, "S")) is None
-    [made] = table(node)
-    assert (made.initiator, made.identity, made.ingress_ifindex) == (REMOTE, 500, node.eni1.ifindex)
-    assert (made.initiator_port, made.responder_port) == (4000, 80)
-
-
-def test_a_new_flow_is_one_map_write_also_between_two_pods_of_the_node_and_a_fragmented_one_two(node: World) -> None:
-    policy = node.datapath.policy
-    policy.apply(RuleSet(7, False, False, {}))
-    for pod in (node.pod1, node.pod2):
-        policy.set_endpoint(pod.ifindex, EndpointPolicy(7, 300))
-
-    def entries() -> int:
-        layouts = {
-            "connections": (codec.CONNECTION_KEY, codec.CONNECTION),
-            "fragments": (codec.FRAGMENT_KEY, codec.FRAGMENT),
-        }
-        return sum(
-            len(syscalls.dump(node.loaded.maps[name], key.codec.size, value.codec.size, 4096))
-            for name, (key, value) in layouts.items()
-        )
-
-    assert send(node) is None
-    assert entries() == 1
-    assert send(node, node.pod2.ipv4) is None
-    assert entries() == 2
-    first = Said(node.pod1.ipv4, OTHER, UDP, 1000, 80, fragment="first")
-    data = policyframes.frame(first, node.pod1.pod_mac, node.pod1.host_mac)
-    assert node.run(Hook.FROM_POD, data, ifindex=node.pod1.ifindex).drop is None
-    assert entries() == 4
 
 
 # --- the node itself -------------------------------------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 import pytest
-from support.ipam_facts import GROUPS, INSTANCE, SETTINGS, eni, eni_class, node, shape, subnet
+from support.ipam_facts import INSTANCE, eni, eni_class, node, shape, subnet
+from support.plans import NO_BUFFER, gains, kinds, planned
 
 from enitide_api.reasons import Reason
 from enitide_api.resources import Demand, InstanceFacts, PendingInterface, PoolLevels, Selector
@@ -16,39 +16,14 @@ from enitide_ipam.model import (
     TAG_CLUSTER,
     TAG_INSTANCE,
     TAG_TOKEN,
-    AssignAddresses,
-    AssignIPv6Prefix,
-    AssignPrefixes,
     Attachment,
-    CreateInterface,
     FinishOrUndoPending,
     Reread,
-    SetDeleteOnTermination,
 )
-from enitide_ipam.plan import debits, node_tide, plan_node
+from enitide_ipam.plan import node_tide
 from enitide_ipam.saga import intent_of
 
 pytestmark = pytest.mark.unit
-
-NO_BUFFER = PoolLevels(pre_allocate=0, max_above_watermark=0)
-
-
-def planned(snapshot, *subnets, groups=GROUPS, now=2000.0):
-    return plan_node(snapshot, subnets or (subnet(),), groups, SETTINGS, now)
-
-
-def kinds(plan):
-    return [type(action).__name__ for action in plan.actions]
-
-
-def gains(plan):
-    return [
-        each.gives
-        if isinstance(each, CreateInterface)
-        else each.count * (16 if isinstance(each, AssignPrefixes) else 1)
-        for each in plan.actions
-        if isinstance(each, AssignAddresses | AssignPrefixes | CreateInterface)
-    ]
 
 
 def test_a_cold_m5_large_with_20_pods_is_one_assign_and_two_creates():
@@ -249,174 +224,6 @@ def test_a_node_at_its_maximum_is_at_capacity_whatever_it_releases():
     plan = planned(node(eni(singles=7), class_=class_, bound=9, releasing=("10.0.0.5", "10.0.0.6")))
     assert (plan.actions, plan.wait) == ((), Reason.AT_CAPACITY)
     assert "maxAllocate 5 is reached" in plan.message
-
-
-# --- prefixes ---
-
-
-def test_prefixes_are_rounded_up_in_one_request():
-    plan = planned(node(class_=eni_class(prefixes=True), bound=20), subnet(whole=60))
-    assert [(type(each).__name__, each.count) for each in plan.actions] == [("AssignPrefixes", 2)]
-
-
-def test_a_xen_instance_never_gets_prefixes():
-    snapshot = node(class_=eni_class(prefixes=True), limits=shape(hypervisor="xen"), bound=4)
-    assert kinds(planned(snapshot, subnet(whole=60))) == ["AssignAddresses"]
-
-
-def test_a_prefix_on_a_new_eni_in_a_sibling_subnet_comes_before_singles():
-    snapshot = node(class_=eni_class(prefixes=True), bound=4)
-    plan = planned(snapshot, subnet(whole=0), subnet("s-2", whole=9))
-    assert kinds(plan) == ["CreateInterface"]
-    assert (plan.actions[0].subnet_id, plan.actions[0].prefixes) == ("s-2", 1)
-
-
-def test_without_any_whole_prefix_single_addresses_are_taken_and_only_as_many_as_wanted():
-    plan = planned(node(class_=eni_class(prefixes=True), bound=4), subnet(whole=0))
-    assert gains(plan) == [8]
-    assert isinstance(plan.actions[0], AssignAddresses)
-    assert plan.wait is None
-    assert "/28" in plan.message
-
-
-def test_near_max_allocate_the_rest_are_singles_in_a_request_of_their_own():
-    snapshot = node(class_=eni_class(prefixes=True, pool=PoolLevels(max_allocate=20)), bound=30)
-    plan = planned(snapshot, subnet(whole=60))
-    assert [(type(each).__name__, each.count) for each in plan.actions] == [
-        ("AssignPrefixes", 1),
-        ("AssignAddresses", 4),
-    ]
-
-
-def test_unknown_whole_prefixes_are_tried():
-    assert kinds(planned(node(class_=eni_class(prefixes=True), bound=4), subnet(whole=None))) == ["AssignPrefixes"]
-
-
-# --- repairs ---
-
-
-def test_each_managed_eni_gets_one_ipv6_prefix_where_its_subnet_has_ipv6():
-    snapshot = node(eni(singles=9), eni("e1", index=1, singles=1, ipv6_prefixes=("2001:db8::/80",)))
-    plan = planned(snapshot, subnet(ipv6_cidr="2001:db8::/64"))
-    assert [each.eni_id for each in plan.actions] == ["eni-0"]
-    assert isinstance(plan.actions[0], AssignIPv6Prefix)
-    assert planned(replace(snapshot, in_flight=plan.actions), subnet(ipv6_cidr="2001:db8::/64")).actions == ()
-    create = planned(node(eni(singles=9), bound=10), subnet(ipv6_cidr="2001:db8::/64")).actions[0]
-    assert create.ipv6
-
-
-def test_delete_on_termination_is_set_on_our_own_enis_only():
-    ours = {TAG_TOKEN: "t", TAG_CLUSTER: "demo"}
-    theirs = {TAG_TOKEN: "t", TAG_CLUSTER: "other"}
-    plan = planned(node(eni(singles=9), eni("e1", index=1, tags=ours), eni("e2", index=2, tags=theirs)))
-    assert [each.eni_id for each in plan.actions if isinstance(each, SetDeleteOnTermination)] == ["e1"]
-
-
-def test_a_use_primary_address_class_counts_the_own_address_of_secondary_enis():
-    limits = shape((3,), 4)
-    capacity = node_capacity(limits, eni_class(use_primary_address=True), [eni()])
-    assert (capacity.slots, capacity.room) == (11, 11)
-    snapshot = node(limits=limits, class_=eni_class(use_primary_address=True, pool=NO_BUFFER), bound=11)
-    plan = planned(snapshot)
-    assert gains(plan) == [3, 3, 3]
-    assert plan.wait is None
-    assert node_tide(replace(snapshot, in_flight=plan.actions), limits, (subnet(),)).expected == 11
-
-
-def test_debits_count_the_own_address_of_new_enis_and_whole_prefixes():
-    assert debits(planned(node(bound=20))) == {"s-1": (26, 0)}
-    plan = planned(node(class_=eni_class(prefixes=True), bound=20), subnet(whole=60))
-    assert debits(plan) == {"s-1": (32, 2)}
-
-
-# --- anything goes ---
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_whatever_the_world_a_plan_stays_within_slots_places_subnets_and_cap(seed):
-    rng = random.Random(seed)
-    for _ in range(400):
-        snapshot, subnets = any_world(rng)
-        check_world(snapshot, subnets)
-
-
-def any_world(rng):
-    limits = shape(tuple(rng.randint(1, 4) for _ in range(rng.randint(1, 2))), rng.randint(2, 6))
-    class_ = eni_class(
-        pool=PoolLevels(max_allocate=rng.choice([None, 0, 3, 17, 40]), pre_allocate=rng.randint(0, 6)),
-        prefixes=rng.random() < 0.5,
-        use_primary_address=rng.random() < 0.5,
-        first_index=rng.randint(0, 1),
-        cards=tuple(range(rng.randint(1, 2))),
-    )
-    subnets = [
-        subnet(f"s-{number}", free=rng.choice([0, 1, 5, 16, 17, 60]), whole=rng.choice([None, 0, 1, 3]))
-        for number in (1, 2)
-    ]
-    enis = [
-        eni(
-            f"eni-{index}",
-            index=index,
-            singles=rng.randint(0, limits.ipv4_per_interface - 1),
-            subnet_id=f"s-{rng.randint(1, 2)}",
-        )
-        for index in range(rng.randint(1, limits.cards[0]))
-    ]
-    demand = Demand(in_use=rng.randint(0, 30), cooling=rng.randint(0, 3))
-    return node(*enis, limits=limits, class_=class_, bound=rng.choice([0, 2, 20, 60]), demand=demand), subnets
-
-
-def check_world(snapshot, subnets):
-    limits, maximum = snapshot.limits, snapshot.class_.pool.max_allocate
-    plan = planned(snapshot, *subnets)
-    before = node_tide(snapshot, limits, subnets)
-    check_slots(plan, snapshot, limits.ipv4_per_interface - 1)
-    check_subnets(plan, subnets)
-    ordered = replace(snapshot, in_flight=plan.actions)
-    after = node_tide(ordered, limits, subnets)
-    if maximum is not None:
-        assert after.expected <= max(maximum, before.expected)
-    assert after.expected - before.expected >= sum(gains(plan))
-    assert planned(ordered, *debited(plan, subnets)).actions == ()
-    if after.short:
-        assert plan.wait is not None, (snapshot, subnets, plan)
-        assert plan.message
-
-
-def check_slots(plan, snapshot, room):
-    free = {each.id: room - len(each.addresses) - len(each.prefixes) for each in snapshot.enis}
-    places = [(each.card, each.index) for each in snapshot.enis]
-    for action in plan.actions:
-        if isinstance(action, AssignAddresses | AssignPrefixes):
-            assert action.count > 0
-            free[action.eni_id] -= action.count
-            assert free[action.eni_id] >= 0
-        elif isinstance(action, CreateInterface):
-            assert not (action.addresses and action.prefixes)
-            assert action.addresses + action.prefixes <= room
-            places.append((action.card, action.index))
-    assert len(set(places)) == len(places)
-    for card, most in enumerate(snapshot.limits.cards):
-        assert sum(place[0] == card for place in places) <= most
-
-
-def check_subnets(plan, subnets):
-    for name, (addresses, prefixes) in debits(plan).items():
-        view = next(each for each in subnets if each.id == name)
-        assert addresses <= view.free
-        assert view.whole_prefixes is None or prefixes <= view.whole_prefixes
-
-
-def debited(plan, subnets):
-    taken = debits(plan)
-    return [
-        replace(
-            each,
-            free=each.free - taken.get(each.id, (0, 0))[0],
-            whole_prefixes=None if each.whole_prefixes is None else each.whole_prefixes - taken.get(each.id, (0, 0))[1],
-        )
-        for each in subnets
-    ]
 
 
 def test_a_detaching_eni_still_holds_its_place():
