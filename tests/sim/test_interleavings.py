@@ -6,11 +6,14 @@ is seen.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from support.interleaving.ground import Setup
 from support.interleaving.machine import Interleaving
 from support.interleaving.mutants import MUTANTS
 from support.interleaving.run import interleave
+from support.interleaving.tally import KINDS, missing
 
 pytestmark = [pytest.mark.sim, pytest.mark.timeout(900)]
 
@@ -20,8 +23,15 @@ ENOUGH = 400  # within which a broken rule is seen
 
 def test_no_interleaving_takes_an_address_from_a_pod_doubles_one_or_loses_anything() -> None:
     before = Interleaving.finished
+    Interleaving.tally.clear()
     interleave(EXAMPLES)
     assert Interleaving.finished - before >= EXAMPLES
+    assert not missing(Interleaving.tally), "what never happened was not tried"
+
+
+def test_a_kind_of_event_that_never_happened_is_named() -> None:
+    assert missing(Counter()) == list(KINDS)
+    assert "leak swept" not in missing(Counter({"leak swept": 1}))
 
 
 @pytest.mark.parametrize("mutant", sorted(MUTANTS))
