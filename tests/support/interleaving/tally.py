@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from enitide_kube.port import LEASE
 from enitide_lab.apistore.store import Store
 from enitide_lab.ec2model import EC2Model
+from enitide_lab.ec2model.physics import READS
 from enitide_lab.ec2model.state import InterfaceRecord
 from enitide_lab.ec2model.types import Assigned, NetworkInterface
+
+if TYPE_CHECKING:
+    from support.interleaving.world import World
 
 # what the batches must have met, each by the beginnings of its names in a tally
 KINDS: dict[str, tuple[str, ...]] = {
@@ -26,6 +31,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "watch event late": ("watch event late",),
     "stale read": ("stale read",),
     "EC2 error": ("EC2 answers",),
+    "API error": ("API server answers",),
     "leak swept": ("leak swept",),
     "address by name": ("address by name",),
 }
@@ -41,7 +47,21 @@ def missing(tally: Counter[str]) -> list[str]:
     return [kind for kind in KINDS if not count_of(tally, kind)]
 
 
-def transitions(store: Store) -> int:
+def count_the_rest(world: World) -> None:
+    """What EC2, the API server and the kubelets have counted themselves."""
+    tally, scene = world.tally, world.scene
+    for (verb, outcome), times in scene.physics.counts.items():
+        if outcome != "ok":
+            tally[f"EC2 answers {outcome} to {'a read' if verb.startswith(READS) else 'a call'}"] += times
+    for (client, _verb, _kind, outcome), times in scene.store.requests.items():
+        if outcome not in ("ok", "404"):
+            tally[f"API server answers {outcome} to an {client.partition('-')[0]}"] += times
+    tally["pod deleted"] += sum(len(each.gone) for each in world.kubelets.values())
+    tally["leak swept"] += len(world.leaks - scene.model.interfaces.keys())
+    tally["leader changes"] += _transitions(scene.store)
+
+
+def _transitions(store: Store) -> int:
     """How often the Lease went from one holder to another."""
     leases = store.catalog.table(store.type_of(LEASE)).objects.values()
     return sum(int(each.obj["spec"].get("leaseTransitions") or 0) for each in leases)

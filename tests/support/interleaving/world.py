@@ -10,14 +10,13 @@ from typing import Any
 from enitide_api.resources import InstanceFacts
 from enitide_kube.port import ENICLASS
 from enitide_lab.apistore.faults import Fault as KubeFault
-from enitide_lab.ec2model.physics import READS
 from enitide_operator.ec2.port import Verb
 from support.interleaving.checks import Checks
 from support.interleaving.compound import strangers_come
 from support.interleaving.ground import NODES, Ground, Setup
 from support.interleaving.moments import SOON_S, Moments, within
 from support.interleaving.node import Agent, Kubelet
-from support.interleaving.tally import transitions
+from support.interleaving.tally import count_the_rest
 from support.interleaving.weather import Sky, WeatherKube
 from support.operator_sim import ZONE, SimOperator
 
@@ -102,24 +101,12 @@ class World(Ground):
 
     async def end(self) -> None:
         """Nothing runs any more; files are let go of."""
-        self._count()
+        count_the_rest(self)
         for operator in self.operators:
             operator.crash()
         for agent in self.agents.values():
             agent.die()
             agent.journal.close()
-
-    def _count(self) -> None:
-        """What others have counted."""
-        for (verb, outcome), times in self.scene.physics.counts.items():
-            if outcome != "ok":
-                self.tally[f"EC2 answers {outcome} to {'a read' if verb.startswith(READS) else 'a call'}"] += times
-        for (client, _verb, _kind, outcome), times in self.scene.store.requests.items():
-            if outcome not in ("ok", "404"):
-                self.tally[f"API server answers {outcome} to an {client.partition('-')[0]}"] += times
-        self.tally["pod deleted"] += sum(len(each.gone) for each in self.kubelets.values())
-        self.tally["leak swept"] += len(self.leaks - self.scene.model.interfaces.keys())
-        self.tally["leader changes"] += transitions(self.scene.store)
 
     # --- what is so ----------------------------------------------------------------------------------------------
 
