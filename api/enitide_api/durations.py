@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+@lru_cache(maxsize=256)  # a class says the same few at every pass
 def seconds(duration: str) -> float:
     """`30s`, `10m`, `1h30m`, `500ms` as seconds. `ValueError` with what to write instead."""
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", duration):
