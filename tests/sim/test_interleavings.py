@@ -18,7 +18,9 @@ from support.interleaving.tally import KINDS, missing
 pytestmark = [pytest.mark.sim, pytest.mark.timeout(900)]
 
 EXAMPLES = 120
-ENOUGH = 400  # within which a broken rule is seen
+ENOUGH = (
+    1000  # within which a broken rule is seen: most after a few, two that need a certain order of five events after 270
+)
 
 
 def test_no_interleaving_takes_an_address_from_a_pod_doubles_one_or_loses_anything() -> None:

@@ -81,12 +81,13 @@ kube_faults = st.one_of(
 )
 lags = st.builds(
     Lag,
+    node=nodes,
     is_crowded=st.booleans(),
-    moment=st.sampled_from(("moved", "UnassignPrivateIpAddresses before", "AssignPrivateIpAddresses before")),
+    moment=st.sampled_from(("moved", "UnassignPrivateIpAddresses before")),
     sees_s=st.sampled_from((0.0, 0.05, 0.3)),
     late_s=st.sampled_from((20.0, 60.0)),
-    burst=st.integers(0, 3),
-    pause_s=st.sampled_from((0.3, 1.0, 2.5)),
+    burst=st.integers(1, 3),
+    pause_s=st.sampled_from((1.0, 2.5)),
 )
 agains = st.builds(
     Again,

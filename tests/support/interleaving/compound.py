@@ -19,11 +19,12 @@ CROWD = 32  # more than a small subnet has addresses
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """`burst` pods of each node go; from `sees_s` after `moment` on a standby sees all `late_s` late.
+    """`burst` pods of a node go; from `sees_s` after `moment` on a standby sees all `late_s` late.
 
     Then as many come, and it leads soon after. `is_crowded`: the subnet has no other address than theirs.
     """
 
+    node: str
     is_crowded: bool
     moment: str
     sees_s: float
@@ -39,15 +40,15 @@ async def a_standby_lags(world: World, lag: Lag) -> None:
     await within(standby.engine.synced(), 5.0)
     if lag.is_crowded:
         strangers_come(world, CROWD, 0)
-    for kubelet in world.kubelets.values():
-        for name in list(kubelet.pods)[: lag.burst]:
-            kubelet.end(name, object_first=False)
+    kubelet = world.kubelets[lag.node]
+    for name in list(kubelet.pods)[: lag.burst]:
+        kubelet.end(name, object_first=False)
     await world.moments.until(lag.moment)
     await asyncio.sleep(lag.sees_s)
     for kind in ("ENINode", "Pod"):
         world.weather.over(standby.name, kind).late_s = lag.late_s
     await asyncio.sleep(lag.pause_s)
-    world.burst(lag.burst)
+    kubelet.start(lag.burst)
     await asyncio.sleep(lag.pause_s)
     await within(old.stop(), 40.0)
     old.crash()

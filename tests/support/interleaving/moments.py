@@ -11,7 +11,7 @@ from enitide_kube.port import ENINODE
 from enitide_lab.apistore.table import Stored, Watcher
 from support.interleaving.ground import NODES, Ground
 
-SOON_S = 8.0  # what has not happened by then, of a release with its delay or of a call, does not happen soon
+SOON_S = 12.0  # a pod's end leads to a release within that: cool-down, the agent's next report, the delay
 
 
 class Moments:
