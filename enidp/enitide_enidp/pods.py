@@ -63,8 +63,8 @@ class BoundPods:
         """
         if self._is_complete:
             self._drop_unbound()
-        pool, now = self._memory.pool, self._memory.now()
-        if self._without and not self._is_reserving and pool.has_free(now):
+        if self._without and not self._is_reserving:
+            pool, now = self._memory.pool, self._memory.now()
             for ref in sorted(self._without.values(), key=lambda each: not pool.is_asking(each, now)):
                 if not self._reserve(ref):
                     break

@@ -163,11 +163,6 @@ class Pool:
             return why_no_address(self._status, self.stock, at_capacity=self._at_capacity())
         return self._grant(address, "", pod, now)
 
-    def has_free(self, now: float) -> bool:
-        """Whether `reserve` would give a pod that has none an address."""
-        self._expire(now)
-        return self.stock.pick() is not None
-
     def unreserve(self, pod_uid: str, now: float) -> tuple[Record, ...]:
         """The pod went away: a reservation that no ADD took is free at once, and it waits no longer."""
         self._waiting.pop(pod_uid, None)
