@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
-from itertools import chain
 from typing import Any, Protocol
 
 from enitide_enidp.datapath.types import EndpointPolicy
 from enitide_enidp.policy.everyone import Everyone
 from enitide_enidp.policy.keys import KeyHold
+from enitide_enidp.policy.names import Names
 from enitide_enidp.policy.own import Identities, OwnPods
 from enitide_enidp.policy.remote import Address, Remote, address_of, key_of
 from enitide_policy.engine.engine import Engine
@@ -79,7 +79,7 @@ class PolicyState:
         self._kernel = kernel
         self._clock = clock
         self._audit = audit
-        self._names_told = False
+        self._names = Names(self.engine.named, self.remote, self.identities, self._own_addresses)
         self._overlay: dict[int, int] = {}  # addresses of this node's own pods, known before any record
         self._waiting: dict[int, set[int]] = {}  # identity not known yet -> addresses that have it
         self._kept: dict[int, int] = {}  # of these, addresses that keep what the same pod had, and what they wait for
@@ -159,8 +159,8 @@ class PolicyState:
         self._kept.clear()
         self._narrow()
         self._widen(is_first=not self.synced)
-        self._names_told = False
-        self._tell_named({}, ())
+        self._names.restart()
+        self._names.tell({}, ())
         self.engine.commit()
         sets = {owner: self.engine.rule_set_of(owner) for owner in self.locals}
         wanted = {found.id: found for found in sets.values() if found is not None}
@@ -199,7 +199,7 @@ class PolicyState:
 
     def _write(self, moved: list[str], puts: dict[Address, int], deletes: list[Address]) -> bool:
         own = {each: self.locals[owner].identity for owner in moved for each in self.locals[owner].addresses}
-        self._tell_named(puts | own, deletes)
+        self._names.tell(puts | own, deletes)
         changes = self.engine.commit()
         self._add(changes)
         self._set_networks()
@@ -213,30 +213,6 @@ class PolicyState:
             self._kernel.delete_identities(deletes)
         self._remove(changes)
         return bool(changes) or bool(puts) or bool(deletes) or bool(moved)
-
-    def _tell_named(self, puts: Mapping[Address, int], deletes: Iterable[Address]) -> None:
-        """Where policies ask ranges for named ports the engine has to know the addresses of pods that have some."""
-        named = self.engine.named
-        if not named.wanted:
-            if self._names_told:
-                named.forget()
-            self._names_told = False
-            return
-        if not self._names_told:
-            named.forget()
-            self._names_told = True
-            own = self._own_addresses()
-            others = (pair for pair in self.remote.everything() if pair[0] not in own)
-            told = ((key, number) for key, number in chain(own.items(), others) if self._has_names(number))
-            puts = {**{address_of(key): number for key, number in told}, **puts}
-        for address in deletes:
-            named.pod(address, None)
-        for address, number in puts.items():
-            named.pod(address, number if self._has_names(number) else None)
-
-    def _has_names(self, number: int) -> bool:
-        labels = self.identities.labels.get(number)
-        return labels is not None and bool(labels.ports)
 
     def _choose(self) -> list[str]:
         """Own pods whose identity is another now: the engine is told."""
