@@ -174,6 +174,12 @@ def test_an_event_that_means_nothing_is_told_with_its_line_and_what_to_write(eve
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
+        ("kind: Scenario", "kind: null", 2, "is empty: write `kind: ...`"),
+        ("  cluster: demo", "\tcluster: demo", 5, "write blanks for the tab"),
+        ("cluster: demo", "cluster: de\0mo", 5, "control characters are not allowed"),
+        ("seed: 0", "seed: 0\n---", 4, "write one document"),
+        ("{name: default,", "{<<: 5,", 15, "cannot be read: expected a mapping"),
+        ("instanceTypes: {pd.test:", 'instanceTypes: {"":', 7, "needs a name"),
         ("seed: 0", "seed: 1.5", 3, "from -1000000000 to 1000000000"),
         ("cidrs: [10.0.0.0/16]", "cidrs: [10.0.0.0/8]", 6, "/16 to /28"),
         ("cidrs: [10.0.0.0/16]", "cidrs: [10.0.0.0/16, 10.0.128.0/17]", 6, "overlaps 10.0.0.0/16"),

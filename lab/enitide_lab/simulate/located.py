@@ -86,7 +86,10 @@ class Item:
         """Its keys; `known`: all that may stand here. A key given twice is refused."""
         if not self.is_mapping:
             self.refuse("must be a mapping of keys" + (f": write {', '.join(known)}" if known else ""))
-        self._loader.flatten_mapping(self._node)
+        try:
+            self._loader.flatten_mapping(self._node)
+        except yaml.YAMLError as error:
+            self.refuse(f"cannot be read: {getattr(error, 'problem', error)}")
         found: dict[str, Item] = {}
         for key_node, value_node in self._node.value:
             key = Item(self._at(key_node), key_node, self._loader).plain()
@@ -225,19 +228,23 @@ def load(text: str, file: str) -> Item:
         node = loader.get_single_node()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        line = mark.line + 1 if mark is not None else 1
-        hint = ': write the star in quotes, "*"' if _is_star(text, line) else ""
-        Place(file, line).refuse(f"this is no YAML: {problem}{hint}")
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        line = mark.line + 1 if mark is not None else 1 + text.count("\n", 0, getattr(error, "position", 0))
+        Place(file, line).refuse(f"this is no YAML: {problem}{_hint(text, line)}")
     if node is None:
         Place(file, 1).refuse("the file is empty: write apiVersion, kind, world, nodes and events")
     return Item(Place(file, node.start_mark.line + 1), node, loader)
 
 
-def _is_star(text: str, line: int) -> bool:
-    """Whether the line has a bare `*`, which YAML takes for the name of another value."""
-    lines = text.splitlines()
-    return line <= len(lines) and _UNQUOTED_STAR.search(lines[line - 1]) is not None
+def _hint(text: str, line: int) -> str:
+    """What to write instead, where the line tells: a bare `*` names another value in YAML, a tab indents nothing."""
+    lines = text.split("\n")
+    found = lines[line - 1] if line <= len(lines) else ""
+    if _UNQUOTED_STAR.search(found):
+        return ': write the star in quotes, "*"'
+    if "\t" in found:
+        return ": write blanks for the tab"
+    return ": write one document, without ---" if found.startswith("---") else ""
 
 
 def _shown(node: Any) -> str:
@@ -252,6 +259,8 @@ def given(keys: Mapping[str, Item], name: str, read: Callable[[Item], T], defaul
 
 def required(parent: Item, keys: Mapping[str, Item], name: str) -> Item:
     """The key's item; refused where it is missing."""
-    if name not in keys or keys[name].is_null:
+    if name not in keys:
         parent.refuse(f"{name} is missing: write `{name}: ...`")
+    if keys[name].is_null:
+        keys[name].refuse(f"is empty: write `{name}: ...`")
     return keys[name]

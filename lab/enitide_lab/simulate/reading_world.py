@@ -85,7 +85,10 @@ def _implied_vpc(vpc: Vpc, subnets: tuple[Subnet, ...]) -> Vpc:
 
 
 def _types(item: Item) -> dict[str, InstanceType]:
-    return {name: _type(name, each) for name, each in item.mapping().items()}
+    found = item.mapping()
+    if "" in found:
+        found[""].refuse("an instance type needs a name: write one such as my.large")
+    return {name: _type(name, each) for name, each in found.items()}
 
 
 def _type(name: str, item: Item) -> InstanceType:
