@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.datapath import policyframes
+from support.datapath.former import to_schema_2
 from support.datapath.namespaces import Namespace, mac
 from support.datapath.policymodel import TCP, Said
 from support.datapath.world import World, world
@@ -50,24 +51,6 @@ def back(node: World, flags: str = "SA", sport: int = 1000) -> Drop | None:
 
 def shake_hands(node: World, sport: int = 1000) -> None:
     assert [out(node, sport=sport), back(node, sport=sport), out(node, flags="A", sport=sport)] == [None] * 3
-
-
-def to_schema_2(pins: Path, name: str = "v2") -> None:
-    """Turn the pins that are there into what the former build left: its folder, and its `connections`."""
-    folder = pins / name
-    loader.schema_dir(pins).rename(folder)
-    (folder / "carried").rmdir()
-    pin = folder / "maps" / "connections"
-    ours = syscalls.pinned(pin)
-    kind, _, key_bytes, value_bytes, entries = struct.unpack_from("=IIIII", syscalls.info(ours))
-    former = syscalls.create_map(kind, key_bytes, 32, entries)
-    found = syscalls.dump(ours, key_bytes, value_bytes, BATCH_BYTES)
-    assert found
-    syscalls.update_batch(former, [(key, value[:16] + value[32:]) for key, value in found])
-    pin.unlink()
-    syscalls.pin(former, pin)
-    os.close(former)
-    os.close(ours)
 
 
 @contextmanager

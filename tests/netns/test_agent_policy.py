@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 from support.agent_node import NODE_NAME, PLUGIN, PRIMARY_MAC, AgentNode, agent_node, interface, until
+from support.datapath.former import to_schema_2
 from support.directory_sim import Operator
 
-from enitide_kube.port import NAMESPACE, NETWORKPOLICY, POD
+from enitide_enidp.datapath import loader
+from enitide_kube.port import EVENT, NAMESPACE, NETWORKPOLICY, POD
 
 pytestmark = [
     pytest.mark.netns,
@@ -186,6 +188,50 @@ async def test_a_restart_under_traffic_drops_nothing_that_is_allowed_and_opens_n
         )
     assert " 0% packet loss" in allowed[0], allowed[0]
     assert " 100% packet loss" in forbidden[0], forbidden[0]
+
+
+async def test_an_upgrade_to_another_map_layout_under_traffic_drops_nothing_and_opens_nothing(
+    node: AgentNode, operator: Operator
+) -> None:
+    await allow(node, "db", "web")
+    pods = Pods(node)
+    for app in ("db", "web", "evil"):
+        assert (await pods.make(app)).code == 0
+    target = pods.address["db"]
+    with (
+        pods.start("web", "ping", "-i0.01", "-W1", "-c300", target) as good,
+        pods.start("evil", "ping", "-i0.01", "-W1", "-c300", target) as bad,
+    ):
+        await asyncio.sleep(0.3)
+        node.kill()
+        to_schema_2(node.pin_dir)
+        node.start()
+        await node.restored()
+        allowed, forbidden = await asyncio.gather(
+            asyncio.to_thread(good.communicate), asyncio.to_thread(bad.communicate)
+        )
+    assert " 0% packet loss" in allowed[0], allowed[0]
+    assert " 100% packet loss" in forbidden[0], forbidden[0]
+    assert "pins of another schema removed: v2" in node.log()
+    assert "ConnectionsNotCarried" not in node.log()
+
+
+async def test_an_upgrade_from_a_layout_that_is_not_known_is_told_on_the_node(
+    node: AgentNode, operator: Operator
+) -> None:
+    pods = Pods(node)
+    assert (await pods.make("web")).code == 0
+    node.kill()
+    loader.schema_dir(node.pin_dir).rename(node.pin_dir / "v99")
+    node.start()
+    await node.restored()
+
+    async def told() -> bool:
+        page = await node.kube.list(EVENT, limit=500)
+        found = [event for event in map(json.loads, page.items) if event["reason"] == "ConnectionsNotCarried"]
+        return any("v99" in event["note"] for event in found)
+
+    await eventually(told, "an Event that names the schema")
 
 
 async def test_a_pod_whose_identity_does_not_come_fails_with_the_reason_and_starts_once_it_is_there(
