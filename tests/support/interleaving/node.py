@@ -119,9 +119,11 @@ class Agent:
 
     def look(self) -> None:
         """What the reconciler tells pool and endpoints after a pass; again while a published device is missing."""
+        if self.died.is_set():
+            return  # its kernel tells a process that is no more
         there, published = self._attached(), self.memory.pool.interfaces()
         found = [each for each in published if each.id in there]
-        if len(found) < len(published) and not self.died.is_set() and not self._is_looking:
+        if len(found) < len(published) and not self._is_looking:
             self._is_looking = True
             self._spawn(self._look_again())
         names = tuple(each.id for each in found)
