@@ -168,10 +168,15 @@ class Stock:
         for cidr in closed:
             if self.is_draining(cidr):
                 listed.append(cidr)
-            elif cidr in self._holders and size(cidr) <= count:
+            elif cidr in self._holders and self._serves(cidr) and size(cidr) <= count:
                 listed.append(cidr)
                 count -= size(cidr)
         return tuple(listed)
+
+    def _serves(self, cidr: str) -> bool:
+        """Whether it counts for pods: an own address that serves none stands for nothing once its ENI stays."""
+        eni = self._holders[cidr]
+        return cidr != eni.interface.primary or (eni.fixed is not None and eni.interface.ours)
 
     def is_draining(self, cidr: str) -> bool:
         """Whether a CIDR, or an own address, belongs to a draining ENI."""

@@ -107,3 +107,14 @@ def test_a_choice_that_was_withdrawn_before_it_was_written_is_used_again():
     assert pool.out_of_use() == ("10.0.1.5",)
     pool.apply_status(asked(0, shown), "4", 0.0, listed=())
     assert isinstance(pool.allocate("c1/eth0", POD, 0.0), Grant)
+
+
+def test_an_own_address_that_serves_no_pods_is_no_answer_to_a_request_once_its_eni_stays():
+    """Found as an interleaving: it stood for the one address asked for, and none was ever given back."""
+    pool = pool_with(interface(1, singles=1, draining=True, ours=True))
+    pool.answer_reclaim()
+    assert pool.yielded() == ("10.0.1.5", "10.0.1.4")
+    stays = asked(1, interface(1, addresses=("10.0.1.6",), ours=True))
+    pool.apply_status(stays, "2", 0.0, listed=("10.0.1.5", "10.0.1.4"))
+    pool.answer_reclaim()
+    assert pool.yielded() == ("10.0.1.6",)
