@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from support.interleaving.tally import KINDS, count_of
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from support.interleaving.tally import KINDS, count_of  # noqa: E402
+
 COUNT, BATCH = 10_000, 250
 
 
