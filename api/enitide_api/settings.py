@@ -91,6 +91,9 @@ class CommonSettings(Frozen):
     policy: Literal["enforce", "audit", "off"] = "enforce"
     """enforce: network policies hold; audit: what they would drop passes and is told; off: none is read and pods have
     no identity. The default is what whoever writes a policy expects. The same for operator and agents."""
+    host_policy: bool = False
+    """Let policies with a nodeSelector hold for the nodes themselves (see docs/policy.md). Off: they are not in force,
+    and say so. The same for operator and agents."""
     identity_labels: list[str] = Field(default_factory=list)
     """Label keys that are part of a pod's identity though no policy names them, `namespace:KEY` for labels of
     namespaces. What policies name is part of it anyway."""

@@ -94,7 +94,13 @@ class Directory:
         self._batches = self._mirror(ENDPOINTBATCH, decode_batch_head, self._on_batch)
         self._namespaces = self._mirror(NAMESPACE, msgspec.json.Decoder(SlimNamespace).decode, self._on_namespace)
         self._policies = [
-            self._mirror(kind, policy_decoder(kind), self._policy_of(kind), optional=True) for kind in POLICIES
+            self._mirror(
+                kind,
+                policy_decoder(kind, host_policy=settings.host_policy),
+                self._policy_of(kind),
+                optional=True,
+            )
+            for kind in POLICIES
         ]
         self.policies = PolicyBook(kube, rng, events, metrics, now=now, is_leading=lambda: self._tasks is not None)
         self._service_keys = ServiceKeys(self._relevance)

@@ -41,14 +41,14 @@ class PolicyKeys:
     conditions: tuple[dict[str, Any], ...] = ()
 
 
-def policy_decoder(kind: Kind) -> Callable[[bytes], PolicyKeys]:
+def policy_decoder(kind: Kind, *, host_policy: bool = False) -> Callable[[bytes], PolicyKeys]:
     """A reader of policies of one kind; a list's items do not say their kind themselves."""
 
     def read(raw: bytes) -> PolicyKeys:
         obj: dict[str, Any] = msgspec.json.decode(raw)
         obj.setdefault("kind", kind.kind)
         obj.setdefault("apiVersion", kind.api_version)
-        parsed = parse(obj)
+        parsed = parse(obj, host_policy=host_policy)
         return PolicyKeys(
             _slim(raw),
             relevance_of([obj.get("spec"), obj.get("specs")]),

@@ -48,7 +48,7 @@ class Directory:
                         self._ends.setdefault(end.address, end)
         for name, addresses in self.nodes.items():
             for address in addresses:
-                self._ends.setdefault(address, End(address, node=name))
+                self._ends.setdefault(address, _node_end(world, name, address))
 
     def named(self, text: str, where: str) -> Target:
         """Who is meant. `UsageError`, which begins with `where`, if there is no such pod, node or Service."""
@@ -67,7 +67,7 @@ class Directory:
             raise UsageError(f"{where}: {text!r}: write ns/pod, an address, node/NAME or service/NS/NAME")
         _refuse_range(text, where)
         if parts[0] == "node" and parts[1] in self.nodes:
-            return Target(text, _node_ends(parts[1], self.nodes[parts[1]]))
+            return Target(text, _node_ends(self.world, parts[1], self.nodes[parts[1]]))
         pod = self.world.pods.get((parts[0], parts[1]))
         if pod is None:
             words = {"node": f"Node {parts[1]}", "service": f"Pod {text} (a Service is service/NS/NAME)"}
@@ -81,7 +81,8 @@ class Directory:
     def pod_ends(self, pod: Pod) -> tuple[End, ...]:
         """A pod at each of its addresses; a host-network pod is its node."""
         if pod.host_network:
-            return _node_ends(pod.node or f"of {pod.name}", pod.addresses or self.nodes.get(pod.node, ()))
+            own = pod.addresses or self.nodes.get(pod.node, ())
+            return _node_ends(self.world, pod.node or f"of {pod.name}", own)
         labels = all_labels(self.world, pod)
         addresses: tuple[Address | None, ...] = pod.addresses or (None,)
         return tuple(End(address, pod.key, labels, pod.node) for address in addresses)
@@ -110,8 +111,13 @@ def _address(text: str) -> Address | None:
     return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
 
 
-def _node_ends(name: str, addresses: tuple[Address, ...]) -> tuple[End, ...]:
-    return tuple(End(address, node=name) for address in addresses) or (End(node=name),)
+def _node_ends(world: World, name: str, addresses: tuple[Address, ...]) -> tuple[End, ...]:
+    return tuple(_node_end(world, name, address) for address in addresses or (None,))
+
+
+def _node_end(world: World, name: str, address: Address | None) -> End:
+    node = world.nodes.get(name)
+    return End(address, node=name, node_labels=node.labels if node is not None else None)
 
 
 def _node_addresses(world: World) -> dict[str, tuple[Address, ...]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from enitide_api.reasons import Reason
-from enitide_policy.labels import IdentityLabels
+from enitide_policy.labels import IdentityLabels, Pairs
 from enitide_policy.mapstate import Action, Direction
 from enitide_policy.model import (
     L4,
@@ -27,7 +27,7 @@ from enitide_policy.model import (
     Tier,
 )
 from enitide_policy.numbers import Reserved
-from enitide_policy.selectors import flat
+from enitide_policy.selectors import flat, flat_node
 from enitide_policy.world import Address
 
 
@@ -36,13 +36,14 @@ class End:
     """One end of a connection, as policies see it.
 
     `labels` is set for a pod with an address of its own, and only then is `pod` its name; `node` is the node it is on,
-    or that it is. Neither: outside. `address` None: it has none yet.
+    or that it is. Neither: outside. `address` None: it has none yet. `node_labels`: of a node, where they are known.
     """
 
     address: Address | None = None
     pod: tuple[str, str] | None = None
     labels: IdentityLabels | None = None
     node: str = ""
+    node_labels: Pairs | None = None
 
     @property
     def is_node(self) -> bool:
@@ -81,16 +82,26 @@ class Decision:
 
 def decide(side: Direction, subject: End, peer: End, packet: Packet, policies: Sequence[Policy]) -> Decision:
     """The verdict of `subject`'s policies. Peers that name nodes or Services must be resolved (`world.resolve`)."""
-    if subject.labels is None:
-        return Decision(True, Reason.ALLOWED_BY_DEFAULT)
-    if subject.pod == peer.pod:
-        return Decision(True, Reason.SELF_TRAFFIC)
-    if side is Direction.INGRESS and peer.is_node and peer.node == subject.node:
-        return Decision(True, Reason.OWN_NODE_TRAFFIC)
-    labels = flat(subject.labels)
-    mine = [policy for policy in policies if policy.subject.matches(labels)]
+    certain = _needs_no_rule(side, subject, peer)
+    if certain is not None:
+        return Decision(True, certain)
+    labels = flat(subject.labels) if subject.labels is not None else flat_node(subject.node_labels or ())
+    mine = [policy for policy in policies if policy.of_nodes is subject.is_node and policy.subject.matches(labels)]
     steps = tuple(_looked_at(side, subject, peer, packet, mine))
     return _settle(side, mine, steps)
+
+
+def _needs_no_rule(side: Direction, subject: End, peer: End) -> Reason | None:
+    """Why no policy is asked at all: nobody's subject, itself, or a node and its own pod if the node began."""
+    if subject.labels is None and subject.node_labels is None:
+        return Reason.ALLOWED_BY_DEFAULT
+    own_node = bool(peer.node) and peer.node == subject.node
+    if subject.pod == peer.pod and (subject.pod is not None or (subject.is_node and own_node)):
+        return Reason.SELF_TRAFFIC
+    pod, node = (subject, peer) if side is Direction.INGRESS else (peer, subject)
+    if own_node and node.is_node and pod.labels is not None:
+        return Reason.OWN_NODE_TRAFFIC
+    return None
 
 
 def _settle(side: Direction, mine: Sequence[Policy], steps: tuple[Step, ...]) -> Decision:

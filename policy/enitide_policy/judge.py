@@ -21,8 +21,11 @@ from enitide_policy.twin import PeerIdentities, look_up
 from enitide_policy.world import Backend, Pod, World, resolved
 
 
+_FIRST_NODE = 1 << 30  # numbers of nodes as endpoints, beyond those of pods
+
+
 class EngineJudge:
-    """One engine for a whole world: every pod is an endpoint of it."""
+    """One engine for a whole world: every pod and every node is an endpoint of it."""
 
     def __init__(self, world: World, policies: Iterable[Policy]) -> None:
         written = tuple(policies)
@@ -34,6 +37,8 @@ class EngineJudge:
         self.engine = load(Engine(), world, written)
         for one, number in self._numbers.items():
             self.engine.identity(number, one)
+        for number, node in enumerate(world.nodes.values(), _FIRST_NODE):
+            self.engine.host(_name_of_node(node.name), number, node.labels)
         for pod in pods:
             number = self._numbers[identity_labels(self._relevance, world, pod)]
             self.engine.endpoint("/".join(pod.key), number)
@@ -44,9 +49,10 @@ class EngineJudge:
     def decide(self, side: Direction, subject: End, peer: End, packet: Packet) -> Decision:
         """What the subject's rule set says, and by which rule."""
         named = decide(side, subject, peer, packet, self._policies)
-        if named.reason in (Reason.SELF_TRAFFIC, Reason.OWN_NODE_TRAFFIC) or subject.pod is None:
+        nobody = subject.pod is None and subject.node_labels is None
+        if named.reason in (Reason.SELF_TRAFFIC, Reason.OWN_NODE_TRAFFIC) or nobody:
             return named
-        rule_set = self.engine.rule_set_of("/".join(subject.pod))
+        rule_set = self.engine.rule_set_of("/".join(subject.pod) if subject.pod else _name_of_node(subject.node))
         if rule_set is None:
             return Decision(False, Reason.INTERNAL, steps=named.steps)
         port = packet.port << 8 if packet.protocol in (ICMP, ICMPV6) else packet.port
@@ -65,6 +71,10 @@ class EngineJudge:
         """The number of a pod's identity."""
         assert pod.labels is not None, "nodes and what is outside have reserved identities"
         return self._numbers[relevant(self._relevance, pod.labels)]
+
+
+def _name_of_node(name: str) -> str:
+    return f"node:{name}"  # no pod's: the name of a namespace has no colon
 
 
 def load(engine: Engine, world: World, policies: Sequence[Policy]) -> Engine:

@@ -33,7 +33,7 @@ class Manifests:
     problems: tuple[Problem, ...]
 
 
-def read(objects: Iterable[Mapping[str, Any]]) -> Manifests:
+def read(objects: Iterable[Mapping[str, Any]], *, host_policy: bool = False) -> Manifests:
     """All objects in order; a later one of the same kind and name replaces an earlier one, as applying them would."""
     found: list[Problem] = []
     latest: dict[tuple[str, str, str], Mapping[str, Any]] = {}
@@ -48,7 +48,7 @@ def read(objects: Iterable[Mapping[str, Any]]) -> Manifests:
     for obj in latest.values():
         kind = str(obj.get("kind", ""))
         if is_policy(obj):
-            parsed = parse(obj)
+            parsed = parse(obj, host_policy=host_policy)
             policies += parsed.policies
             found += parsed.problems
         elif is_fact(obj):

@@ -121,7 +121,7 @@ class Policy:
     """One policy, or one spec of a Cilium policy with several (`part` counts them).
 
     `priority`: lower is stronger; only Admin and Baseline have one. `isolates`: directions in which the pods it selects
-    accept nothing that no rule allows.
+    accept nothing that no rule allows. `of_nodes`: it selects nodes, by their own labels, and no pod.
     """
 
     ref: ObjectRef
@@ -131,3 +131,4 @@ class Policy:
     isolates: frozenset[Direction] = frozenset()
     priority: int = 0
     part: int = 0
+    of_nodes: bool = False

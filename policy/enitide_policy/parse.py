@@ -66,11 +66,14 @@ def is_policy(obj: Mapping[str, Any]) -> bool:
     return group in known if slash else bool(known and not group)
 
 
-def parse(obj: Mapping[str, Any], cluster: str = "default") -> Parsed:
-    """Read one policy object of a kind in `VERSIONS`. Never raises for what a user wrote."""
+def parse(obj: Mapping[str, Any], cluster: str = "default", *, host_policy: bool = False) -> Parsed:
+    """Read one policy object of a kind in `VERSIONS`. Never raises for what a user wrote.
+
+    `host_policy`: policies of nodes are in force; else they have no subject, which is a problem.
+    """
     ref = ref_of(obj)
     found: list[Problem] = []
-    place = Place(ref, found=found, cluster=cluster)
+    place = Place(ref, found=found, cluster=cluster, host_policy=host_policy)
     if obj.get("apiVersion") not in VERSIONS[ref.kind]:
         known = " or ".join(VERSIONS[ref.kind])
         message = f"{obj.get('apiVersion')!r} is not known and was read as {known}: write that"

@@ -15,12 +15,14 @@ from enitide_policy.query import read_queries
 from enitide_policy.verdict import Judge, answers, rule_row, word
 
 
-def verdict_report(objects: Iterable[Mapping[str, Any]], queries: Any, places: Sequence[str] = ()) -> dict[str, Any]:
+def verdict_report(
+    objects: Iterable[Mapping[str, Any]], queries: Any, places: Sequence[str] = (), *, host_policy: bool = False
+) -> dict[str, Any]:
     """`{"verdicts": [...], "problems": [...]}`. `UsageError` for queries that cannot be read.
 
-    `places`: file and line of each query, for that error.
+    `places`: file and line of each query, for that error. `host_policy`: as the setting.
     """
-    manifests = read(objects)
+    manifests = read(objects, host_policy=host_policy)
     directory = Directory(manifests.world)
     asked = read_queries(queries, directory, places)
     judge = EngineJudge(manifests.world, manifests.policies)
@@ -66,9 +68,11 @@ class Recorder:
         return found
 
 
-def trace_report(objects: Iterable[Mapping[str, Any]], query: Mapping[str, Any]) -> dict[str, Any]:
+def trace_report(
+    objects: Iterable[Mapping[str, Any]], query: Mapping[str, Any], *, host_policy: bool = False
+) -> dict[str, Any]:
     """The verdict of one query as `verdict`, and every rule that was asked about it, in order, as `steps`."""
-    manifests = read(objects)
+    manifests = read(objects, host_policy=host_policy)
     directory = Directory(manifests.world)
     asked = read_queries([query], directory)
     recorder = Recorder(EngineJudge(manifests.world, manifests.policies), [])

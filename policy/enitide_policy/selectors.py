@@ -2,7 +2,8 @@
 
 The facts about a pod share one flat name space, so that no pod can name itself into another namespace: `pod:KEY` its
 labels, `ns:KEY` its namespace's labels, `port:NAME` its named ports, `namespace` and `serviceaccount` their names.
-Selectors of Kubernetes and of Cilium become the same requirements; equal selectors have equal text.
+Selectors of Kubernetes and of Cilium become the same requirements; equal selectors have equal text. A node that policies
+select is judged by `node:KEY` alone, its own labels.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ SERVICE_ACCOUNT = "serviceaccount"
 POD = "pod:"
 NAMESPACE_LABEL = "ns:"
 PORT = "port:"
+NODE_LABEL = "node:"
 
 
 class Operator(StrEnum):
@@ -90,6 +92,11 @@ def in_namespace(name: str) -> Requirement:
 def namespace_key(label: str) -> str:
     """The flat key of a namespace's label. The label that follows from the name is the name."""
     return NAMESPACE if label == METADATA_NAME else NAMESPACE_LABEL + label
+
+
+def flat_node(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What selectors of nodes see of a node."""
+    return {NODE_LABEL + key: value for key, value in labels}
 
 
 def flat(labels: IdentityLabels) -> dict[str, str]:

@@ -219,9 +219,11 @@ def test_every_value_stands_in_the_schema_so_that_none_is_refused_by_its_own_def
 @pytest.mark.parametrize("program", ["operator", "agent"])
 def test_what_both_programs_must_have_alike_is_written_at_either(program):
     more = ("--set", f"settings.{program}.policy=audit", "--set", f"settings.{program}.identity_labels={{app,tier}}")
+    more += ("--set", f"settings.{program}.host_policy=true")
     config = yaml.safe_load(find(rendered("minimal", *more), "ConfigMap", "enitide")["data"]["config.yaml"])
     for each in ("operator", "agent"):
         assert config[each]["policy"] == "audit"
+        assert config[each]["host_policy"] is True
         assert config[each]["identity_labels"] == ["app", "tier"]
 
 

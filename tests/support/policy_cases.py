@@ -36,16 +36,18 @@ def objects_of(*texts: str) -> list[dict[str, Any]]:
     return [document for text in texts for document in yaml.safe_load_all(text) if document]
 
 
-def judged(objects: list[dict[str, Any]], queries: list[dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[Any]]:
+def judged(
+    objects: list[dict[str, Any]], queries: list[dict[str, Any]], *, host_policy: bool = False
+) -> tuple[dict[str, dict[str, Any]], list[Any]]:
     """Verdict rows by id, and the problems."""
-    report = verdict_report(objects, queries)
+    report = verdict_report(objects, queries, host_policy=host_policy)
     return {row["id"]: row for row in report["verdicts"]}, report["problems"]
 
 
-def differences(objects: list[dict[str, Any]], lines: str) -> list[str]:
+def differences(objects: list[dict[str, Any]], lines: str, *, host_policy: bool = False) -> list[str]:
     """What of a scenario does not come out as written. Empty is good."""
     queries, wanted = queries_of(lines)
-    rows, _ = judged(objects, queries)
+    rows, _ = judged(objects, queries, host_policy=host_policy)
     found = []
     for line, (verdict, reason) in wanted.items():
         row = rows[line]

@@ -56,7 +56,10 @@ class Cluster:
     # ---- the order of decision
 
     def decide(self, side: str, me: Who, other: Who, packet: tuple[str, int]) -> tuple[bool, Any]:
-        if me.pod is None or me.pod is other.pod:
+        if me.pod is None:
+            if not me.node or (other.node == me.node and (other.pod is None or side == "egress")):
+                return True, None
+        elif me.pod is other.pod:
             return True, None
         if side == "ingress" and other.pod is None and other.node == me.node:
             return True, None
@@ -96,24 +99,31 @@ class Cluster:
         isolated, allow, deny = False, None, None
         for policy in self.of.get("NetworkPolicy", []):
             spec = policy["spec"]
-            if mine(policy, me) and fits(spec["podSelector"], labels(me)) and side.capitalize() in types(spec):
+            if me.pod and mine(policy, me) and fits(spec["podSelector"], labels(me)) and side.capitalize() in types(spec):
                 isolated = True
                 for index, rule in enumerate(spec.get(side) or []):
                     if self.of_network_policy(rule, policy["metadata"]["namespace"], context):
                         allow = ("NetworkPolicy", policy["metadata"]["name"], index, "Allow")
-        for policy in self.of.get("CiliumNetworkPolicy", []):
-            spec = policy["spec"]
-            if not (mine(policy, me) and fits(spec["endpointSelector"], labels(me))):
+        for policy in [*self.of.get("CiliumNetworkPolicy", []), *self.of.get("CiliumClusterwideNetworkPolicy", [])]:
+            spec, namespace = policy["spec"], policy["metadata"].get("namespace", "")
+            if not self.of_cilium_subject(policy, me):
                 continue
             there = bool(spec.get(side) or spec.get(side + "Deny"))
             isolated |= spec.get("enableDefaultDeny", {}).get(side, there)
             for index, rule in enumerate(spec.get(side, [])):
-                if self.of_cilium(rule, policy["metadata"]["namespace"], context):
+                if self.of_cilium(rule, namespace, context):
                     allow = allow or ("Cilium", policy["metadata"]["name"], index, "Allow")
             for index, rule in enumerate(spec.get(side + "Deny", [])):
-                if self.of_cilium(rule, policy["metadata"]["namespace"], context):
+                if self.of_cilium(rule, namespace, context):
                     deny = ("Cilium", policy["metadata"]["name"], index, "Deny")
         return isolated, allow, deny
+
+    def of_cilium_subject(self, policy: dict[str, Any], me: Who) -> bool:
+        spec = policy["spec"]
+        if "nodeSelector" in spec:
+            found = [node for node in self.of["Node"] if node["metadata"]["name"] == me.node and me.pod is None]
+            return any(fits(spec["nodeSelector"], node["metadata"]["labels"]) for node in found)
+        return me.pod is not None and mine(policy, me) and fits(spec["endpointSelector"], labels(me))
 
     # ---- peers
 
@@ -185,7 +195,7 @@ class Cluster:
             return False
         wanted = dict(item.get("matchLabels", {}))
         where = wanted.pop("k8s:io.kubernetes.pod.namespace", namespace)
-        return who.pod["metadata"]["namespace"] == where and fits({**item, "matchLabels": wanted}, labels(who))
+        return where in ("", who.pod["metadata"]["namespace"]) and fits({**item, "matchLabels": wanted}, labels(who))
 
     def around(self, who: Who) -> dict[str, str]:
         return self.namespaces[who.pod["metadata"]["namespace"]]

@@ -61,7 +61,7 @@ httpGet:
 {{/* The configuration file. What operator and agents must have alike is written once, at either, and holds for both. */}}
 {{- define "enitide.settings" -}}
 {{- $settings := deepCopy .Values.settings -}}
-{{- range $key := list "policy" "identity_labels" -}}
+{{- range $key := list "policy" "host_policy" "identity_labels" -}}
 {{- $ours := index $settings.operator $key -}}
 {{- $theirs := index $settings.agent $key -}}
 {{- if and (kindIs "invalid" $ours) (not (kindIs "invalid" $theirs)) -}}

@@ -28,6 +28,13 @@ def objects_option(function: F) -> F:
     )(function)
 
 
+def host_policy_option(function: F) -> F:
+    """`--host-policy`."""
+    return click.option(
+        "--host-policy", is_flag=True, help="Policies with a nodeSelector hold for nodes, as where host_policy is set."
+    )(function)
+
+
 @click.group()
 def main() -> None:
     """Who may talk to whom, and which rule says so."""
@@ -60,13 +67,14 @@ def selectors(run_dir: Path, form: str) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML list of {id, from, to, protocol, port or icmpType, family}.",
 )
+@host_policy_option
 @output_option
-def verdict(objects: Path, query: Path, form: str) -> None:
+def verdict(objects: Path, query: Path, *, host_policy: bool, form: str) -> None:
     """Judge new connections by manifests: allowed or denied, and by which rule."""
     from enitide_enidp.cli.manifests import load_folder, load_queries
     from enitide_policy.report import verdict_report, verdict_rows
 
-    report = verdict_report(load_folder(objects), *load_queries(query))
+    report = verdict_report(load_folder(objects), *load_queries(query), host_policy=host_policy)
     columns = _columns("id", "verdict", "reason", "egress", "egressRule", "ingress", "ingressRule")
     emit(report, form, columns, verdict_rows(report))
     _say(report, form)
@@ -80,15 +88,16 @@ def verdict(objects: Path, query: Path, form: str) -> None:
 @click.option("--port", type=int, help="Destination port.")
 @click.option("--icmp-type", type=int, help="Type of the first ICMP message.")
 @click.option("--family", type=click.Choice(("IPv4", "IPv6")), help="Needed where the families differ.")
+@host_policy_option
 @output_option
-def trace(objects: Path, form: str, **asked: str | int | None) -> None:
+def trace(objects: Path, *, host_policy: bool, form: str, **asked: str | int | None) -> None:
     """Show every rule that is asked about one connection, in order, and which one decides."""
     from enitide_enidp.cli.manifests import load_folder
     from enitide_policy.report import trace_report
 
     names = {"source": "from", "target": "to", "icmp_type": "icmpType"}
     query = {names.get(key, key): value for key, value in asked.items() if value is not None}
-    report = trace_report(load_folder(objects), {"id": "trace", **query})
+    report = trace_report(load_folder(objects), {"id": "trace", **query}, host_policy=host_policy)
     keys = ("direction", "tier", "kind", "namespace", "name", "index", "action", "peer", "port", "decides")
     emit(report, form, _columns(*keys), report["steps"])
     _say(report, form)

@@ -32,14 +32,14 @@ class PolicyObject:
     nodes: bool
 
 
-def policy_decoder(kind: Kind) -> Any:
+def policy_decoder(kind: Kind, *, host_policy: bool = False) -> Any:
     """A reader of policies of one kind; a list's items do not say their kind themselves."""
 
     def decode(raw: bytes) -> PolicyObject:
         obj: dict[str, Any] = msgspec.json.decode(raw)
         obj.setdefault("kind", kind.kind)
         obj.setdefault("apiVersion", kind.api_version)
-        parsed = parse(obj)
+        parsed = parse(obj, host_policy=host_policy)
         peers = [peer for policy in parsed.policies for rule in policy.rules for peer in rule.peers]
         return PolicyObject(
             slim_meta(raw),

@@ -20,11 +20,11 @@ from enitide_policy.engine.placement import Placement
 from enitide_policy.engine.policies import Gained, Installed, PolicyStore
 from enitide_policy.engine.ruleset import RuleSetState
 from enitide_policy.engine.selectorcache import SelectorCache, base_of
-from enitide_policy.labels import IdentityLabels, Relevance
+from enitide_policy.labels import IdentityLabels, Pairs, Relevance
 from enitide_policy.mapstate import Changes, Network, RuleSet
 from enitide_policy.model import Policy
 from enitide_policy.problems import ObjectRef
-from enitide_policy.selectors import flat
+from enitide_policy.selectors import flat, flat_node
 from enitide_policy.world import Backend, Node, Service
 
 
@@ -43,14 +43,15 @@ class Engine:
     def __init__(self, known_cidrs: Mapping[Network, int] | None = None, first_id: int = 1) -> None:
         self.peers = SelectorCache()
         self.subjects = SelectorCache()
+        self.nodes = SelectorCache()
         self.cidrs = CidrTable(known_cidrs)
         self.counts = Counts()
         self.labels: dict[int, IdentityLabels] = {}
-        self.store = PolicyStore(self.peers, self.subjects, self.cidrs)
+        self.store = PolicyStore(self.peers, self.subjects, self.nodes, self.cidrs)
         self._dynamic = Dynamic()
         self.named = NamedRanges(self.labels)
         self._policies: dict[ObjectRef, tuple[Installed, ...]] = {}
-        self.placement = Placement(self.subjects, self.store, self.labels)
+        self.placement = Placement(self.subjects, self.nodes, self.store, self.labels)
         self.placement.next_id = first_id
         self._endpoints: dict[str, int] = {}
         self._of_identity: dict[int, dict[str, None]] = {}
@@ -123,6 +124,18 @@ class Engine:
             if first:
                 self._localise(identity)
 
+    def host(self, name: str, number: int, labels: Pairs | None) -> None:
+        """A node whose policies are kept here has these labels, or (None) is gone. `number`: no identity of pods.
+
+        It is an endpoint from then on, and nobody's peer by its labels: peers know it by its addresses.
+        """
+        if number in self.nodes.labels:
+            self.nodes.remove(number)
+        if labels is not None:
+            self.nodes.add(number, flat_node(labels))
+        self._dirty[number] = None
+        self.endpoint(name, number if labels is not None else None)
+
     # ---- what comes of them
 
     def commit(self) -> Changes:
@@ -163,6 +176,10 @@ class Engine:
         """The rule set of an endpoint, to be asked right after a commit; None while it is closed."""
         state = self.placement.placed.get(self._endpoints.get(endpoint, 0))
         return state.lend() if state else None
+
+    def is_selected(self, number: int) -> bool:
+        """Whether, since the last commit, any policy selects the endpoints of this number."""
+        return self.placement.is_selected(number)
 
     def endpoints_of(self, identity: int) -> tuple[str, ...]:
         """The endpoints of this node that have an identity."""

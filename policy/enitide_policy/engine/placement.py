@@ -17,16 +17,18 @@ class Placement:
     """A rule set's key: the groups of policies, and the pod's own ports that their ingress rules name.
 
     A set that a pod is leaving is not changed in place: until the pod's endpoint is switched it still obeys it.
-    `subjects` knows the identities of this node and no others. `switched`: identities with another set than before.
+    `subjects` knows the identities of this node and no others, `nodes` the node itself. `switched`: identities with another set than before.
     """
 
-    def __init__(self, subjects: SelectorCache, store: PolicyStore, labels: dict[int, IdentityLabels]) -> None:
+    def __init__(
+        self, subjects: SelectorCache, nodes: SelectorCache, store: PolicyStore, labels: dict[int, IdentityLabels]
+    ) -> None:
         self.next_id = 1
         self.placed: dict[int, RuleSetState] = {}
         self.switched: dict[int, None] = {}
         self.moved: dict[RuleSetState, None] = {}
         self.changed: dict[RuleSetState, None] = {}
-        self._subjects, self._store, self._labels = subjects, store, labels
+        self._subjects, self._nodes, self._store, self._labels = subjects, nodes, store, labels
         self._sets: dict[Key, RuleSetState] = {}
         self._keys: dict[RuleSetState, Key] = {}
         self._fresh: dict[RuleSetState, None] = {}
@@ -36,7 +38,7 @@ class Placement:
         """Give each of these identities the set of its policies; distil what is new or changed, and count it."""
         moves: dict[tuple[RuleSetState | None, Key], list[int]] = {}
         for number in dirty:
-            if number not in self._subjects.labels:
+            if number not in self._cache_of(number).labels:
                 self._leave(number)
                 continue
             state, key = self.placed.get(number), self._key(number)
@@ -72,12 +74,22 @@ class Placement:
         self._left.clear()
         return dropped
 
+    def is_selected(self, number: int) -> bool:
+        """Whether any policy selects it."""
+        state = self.placed.get(number)
+        return state is not None and bool(self._keys[state][0])
+
+    def _cache_of(self, number: int) -> SelectorCache:
+        return self._nodes if number in self._nodes.labels else self._subjects
+
     def _key(self, number: int) -> Key:
-        matching = self._subjects.matching(self._subjects.labels[number])
+        cache = self._cache_of(number)
+        matching = cache.matching(cache.labels[number])
         found = map(self._store.groups.get, matching)  # a subject whose policies have just gone has none
         groups = frozenset(group for group in found if group is not None)
         names = set().union(*(group.names for group in groups))
-        return groups, tuple(port for port in self._labels[number].ports if port[0] in names)
+        labels = self._labels.get(number)  # none of a node: names of ports are pods'
+        return groups, tuple(port for port in (labels.ports if labels else ()) if port[0] in names)
 
     def _move(self, state: RuleSetState | None, key: Key, numbers: list[int]) -> None:
         target = self._sets.get(key)

@@ -56,16 +56,16 @@ class Installed:
 class PolicyStore:
     """Compiles policies and keeps them in groups. It changes no rule set: it says which groups changed."""
 
-    def __init__(self, peers: SelectorCache, subjects: SelectorCache, cidrs: CidrTable) -> None:
+    def __init__(self, peers: SelectorCache, subjects: SelectorCache, nodes: SelectorCache, cidrs: CidrTable) -> None:
         self.groups: dict[Selection, Group] = {}
-        self._peers, self._subjects, self._cidrs = peers, subjects, cidrs
+        self._peers, self._subjects, self._nodes, self._cidrs = peers, subjects, nodes, cidrs
         self._interned: dict[object, Compiled] = {}
         self._leaving: list[Installed] = []
 
     def install(self, policy: Policy) -> tuple[Installed, Gained]:
         """The policy in its group, and what ranges of others gained by the ranges that it names."""
         key = (policy.ref, policy.part)
-        subject = self._subjects.acquire(policy.subject, key)
+        subject = self._subjects_of(policy).acquire(policy.subject, key)
         group = self.groups.get(subject) or self.groups.setdefault(subject, Group(subject))
         installed, gained = self._compile(policy, group)
         group.policies[installed] = None
@@ -93,8 +93,11 @@ class PolicyStore:
                 self._peers.release(selection, key)
             for found in installed.ranges:
                 self._cidrs.release(found, key)
-            self._subjects.release(installed.group.subject, key)
+            self._subjects_of(installed.policy).release(installed.group.subject, key)
         self._leaving.clear()
+
+    def _subjects_of(self, policy: Policy) -> SelectorCache:
+        return self._nodes if policy.of_nodes else self._subjects
 
     def _compile(self, policy: Policy, group: Group) -> tuple[Installed, Gained]:
         key = (policy.ref, policy.part)

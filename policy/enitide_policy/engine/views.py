@@ -55,7 +55,7 @@ def selector_rows(engine: Engine) -> list[dict[str, Any]]:
             "identities": list(selection.snapshot()),
             **_users(selection.users),
         }
-        for role, cache in (("peer", engine.peers), ("subject", engine.subjects))
+        for role, cache in (("peer", engine.peers), ("subject", engine.subjects), ("node", engine.nodes))
         for selection in cache.selections.values()
     ]
     rows += [

@@ -1,7 +1,8 @@
 """CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy of cilium.io/v2, layers 3 and 4.
 
 A section isolates its direction by being there with any rule, also an empty one. A rule without peers and without ports
-matches nothing; without peers alone, every peer. What needs a proxy, DNS answers or other clouds' groups is refused.
+matches nothing; without peers alone, every peer. What needs a proxy, DNS answers or other clouds' groups is refused. A policy
+of nodes whose subject is not understood selects none: a pod fails closed, a node must never lock itself out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from enitide_api.reasons import Reason
-from enitide_policy.languages.ciliumkeys import pod_selector, reserved_peer
+from enitide_policy.languages.ciliumkeys import node_selector, pod_selector, reserved_peer
 from enitide_policy.languages.ciliumpeers import peers_of
 from enitide_policy.languages.ciliumports import l4_of
 from enitide_policy.languages.reading import Closed, Place
@@ -48,12 +49,15 @@ _PEERS = {
 def read(place: Place, spec: Any, part: int = 0) -> list[Policy]:
     """One spec. `part` numbers the specs of one object."""
     found, whole = plain(place, spec, _FIELDS)
-    if _selects_no_pods(place, found):
+    of_nodes = "nodeSelector" in found and "endpointSelector" not in found
+    if _selects_nobody(place, found, of_nodes=of_nodes):
         return []
     rules = [
         rule for section in SECTIONS for rule in _rules(place.at(section.field), found.get(section.field), section)
     ]
-    isolates = _isolated(place, found) if whole else frozenset(Direction)
+    isolates = _isolated(place, found) if whole or of_nodes else frozenset(Direction)
+    if of_nodes:
+        return _of_nodes(place, found, tuple(rules), isolates, part)
     own = [in_namespace(place.ref.namespace)] if place.ref.namespace else []
     try:
         subject = selector([*own, *_subject(place.at("endpointSelector"), found)])
@@ -66,18 +70,43 @@ def read(place: Place, spec: Any, part: int = 0) -> list[Policy]:
     return [policy]
 
 
-def _selects_no_pods(place: Place, found: dict[str, Any]) -> bool:
-    """Policies of nodes and of Cilium's own endpoints: noted, and nobody here is their subject."""
-    name = "endpointSelector" if "endpointSelector" in found else "nodeSelector"
-    at = Place(place.ref, place.at(name).path)
+def _selects_nobody(place: Place, found: dict[str, Any], *, of_nodes: bool) -> bool:
+    """Policies of Cilium's own endpoints, and of nodes where they may not be: noted, and nobody is their subject."""
+    if of_nodes:
+        return _refuses_nodes(place.at("nodeSelector"))
+    at = Place(place.ref, place.at("endpointSelector").path)
     try:
-        other = name in found and (name == "nodeSelector" or reserved_peer(at, found[name]) is not None)
+        other = "endpointSelector" in found and reserved_peer(at, found["endpointSelector"]) is not None
     except Closed:
         return False
     if other:
-        message = "only pods have policies here: select them with endpointSelector"
-        place.at(name).note(Reason.POLICY_UNSUPPORTED, message)
+        message = "only pods and nodes have policies here: select them with endpointSelector or nodeSelector"
+        place.at("endpointSelector").note(Reason.POLICY_UNSUPPORTED, message)
     return other
+
+
+def _refuses_nodes(place: Place) -> bool:
+    if place.ref.namespace:
+        message = "nodes are in no namespace: write a CiliumClusterwideNetworkPolicy, or endpointSelector for pods"
+        place.note(Reason.POLICY_INVALID, message)
+        return True
+    if not place.host_policy:
+        message = "policies of nodes are not in force: set host_policy to true for operator and agents"
+        place.note(Reason.POLICY_UNSUPPORTED, f"{message}, or select pods with endpointSelector")
+    return not place.host_policy
+
+
+def _of_nodes(
+    place: Place, found: dict[str, Any], rules: tuple[Rule, ...], isolates: frozenset[Direction], part: int
+) -> list[Policy]:
+    try:
+        subject = selector(node_selector(place.at("nodeSelector"), found["nodeSelector"]))
+    except Closed:
+        return []
+    if any(rule.direction is Direction.INGRESS and one.name for rule in rules for one in rule.l4):
+        message = "a node has no named ports, so such a port of an ingress rule matches nothing: write a number"
+        place.at("nodeSelector").note(Reason.POLICY_UNSUPPORTED, message)
+    return [Policy(place.ref, Tier.CILIUM, subject, rules, isolates, part=part, of_nodes=True)]
 
 
 def _subject(place: Place, found: dict[str, Any]) -> list[Requirement]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from enitide_policy.languages.reading import Place
 from enitide_policy.numbers import Reserved
-from enitide_policy.selectors import NAMESPACE, POD, SERVICE_ACCOUNT, Operator, Requirement, namespace_key
+from enitide_policy.selectors import NAMESPACE, NODE_LABEL, POD, SERVICE_ACCOUNT, Operator, Requirement, namespace_key
 
 _CLUSTER = "cluster"
 _RESERVED = "reserved:"
@@ -46,6 +46,15 @@ def pod_selector(place: Place, value: Any) -> tuple[Requirement, ...]:
     if not all(requirement.holds(own) for requirement in asked if requirement.key == _CLUSTER):
         kept.append(Requirement(_CLUSTER, Operator.EXISTS))  # no identity has it
     return tuple(kept)
+
+
+def node_selector(place: Place, value: Any) -> tuple[Requirement, ...]:
+    """Requirements on the labels of a node that is the subject; a source in front of a key says nothing more."""
+
+    def key(at: Place, label: str) -> str:
+        return NODE_LABEL + at.label_key(label.rpartition(":")[2])
+
+    return tuple(place.requirements(value, key))
 
 
 def reserved_peer(place: Place, value: Any) -> str | None:

@@ -29,17 +29,21 @@ class Closed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A field of an object. `found` gathers the problems of the whole object; `cluster` is the name of this cluster."""
+    """A field of an object. `found` gathers the problems of the whole object; `cluster` is the name of this cluster.
+
+    `host_policy`: policies of nodes are in force.
+    """
 
     ref: ObjectRef
     path: str = ""
     found: list[Problem] = field(default_factory=list)
     cluster: str = "default"
+    host_policy: bool = False
 
     def at(self, name: str | int) -> Place:
         """The place below, by key or by index."""
         step = f"[{name}]" if isinstance(name, int) else f".{name}" if self.path else name
-        return Place(self.ref, self.path + step, self.found, self.cluster)
+        return Place(self.ref, self.path + step, self.found, self.cluster, self.host_policy)
 
     def note(self, reason: Reason, message: str) -> None:
         """A problem that closes nothing."""

@@ -55,6 +55,14 @@ requirements = st.one_of(
     ),
 )
 selectors = st.lists(requirements, max_size=2).map(selector)
+node_subjects = st.sampled_from(
+    [
+        selector([]),
+        selector([Requirement("node:zone", Operator.IN, ("n1",))]),
+        selector([Requirement("node:zone", Operator.NOT_IN, ("n1",))]),
+        selector([Requirement("node:app", Operator.EXISTS)]),
+    ]
+)
 
 
 @st.composite
@@ -106,13 +114,15 @@ def policies(draw, name):
     tier = draw(st.sampled_from(Tier))
     many = draw(st.integers(0, 3))
     middle = tier in (Tier.NETWORK_POLICY, Tier.CILIUM)
+    of_nodes = tier is Tier.CILIUM and draw(st.booleans())
     return Policy(
         ObjectRef("Policy", "", name),
         tier,
-        draw(selectors),
+        draw(node_subjects if of_nodes else selectors),
         tuple(draw(rules(tier, index)) for index in range(many)),
         draw(st.frozensets(st.sampled_from(Direction))) if middle else frozenset(),
         0 if middle else draw(st.integers(0, 2)),
+        of_nodes=of_nodes,
     )
 
 
@@ -145,7 +155,10 @@ def ends_of(world):
     """All ends that policies may be asked about: pods, nodes, outside."""
     directory = Directory(world)
     pods = [end for pod in world.pods.values() for end in directory.pod_ends(pod)]
-    nodes = [End(address, node=name) for name, some in directory.nodes.items() for address in some]
+    labels = {name: node.labels for name, node in world.nodes.items()}
+    nodes = [
+        End(address, node=name, node_labels=labels[name]) for name, some in directory.nodes.items() for address in some
+    ]
     return pods, [*pods, *nodes, *(End(address) for address in OUTSIDE)]
 
 

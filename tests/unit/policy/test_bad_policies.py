@@ -216,7 +216,13 @@ NAMESPACED = {
     "Cilium: policies of nodes": (
         cilium("nodeSelector: {}\ningress: [{}]", namespace=""),
         "spec.nodeSelector",
-        "endpointSelector",
+        "host_policy",
+        OPEN,
+    ),
+    "Cilium: nodes in a namespace": (
+        cilium("nodeSelector: {}\ningress: [{}]"),
+        "spec.nodeSelector",
+        "CiliumClusterwideNetworkPolicy",
         OPEN,
     ),
     "Cilium: groups of ranges": (

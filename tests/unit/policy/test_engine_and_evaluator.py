@@ -19,7 +19,7 @@ def test_the_engine_and_the_reference_evaluator_agree_on_every_packet(world, dat
     judge = EngineJudge(world, some)
     pods, ends = ends_of(world)
     packets = data.draw(st.lists(st.sampled_from(PACKETS), min_size=3, max_size=3, unique=True))
-    for subject in pods:
+    for subject in [*pods, *(end for end in ends if end.is_node)]:
         for peer in ends:
             for side in Direction:
                 for packet in packets:

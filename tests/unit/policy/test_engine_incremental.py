@@ -15,7 +15,7 @@ from enitide_policy.world import Backend, Node
 
 pytestmark = pytest.mark.unit
 POLICY_NAMES = ("p0", "p1", "p2", "p3")
-KINDS = ("policy", "policy", "gone", "identity", "forgotten", "endpoint", "ended", "node", "backends")
+KINDS = ("policy", "policy", "gone", "identity", "forgotten", "endpoint", "ended", "node", "backends", "host")
 SEEN = ((6, 80), (6, 8080), (17, 80), (1, 8 << 8))
 
 
@@ -25,6 +25,7 @@ class Facts:
     def __init__(self, world):
         self.identities, self.policies, self.endpoints = {}, {}, {}
         self.nodes, self.services, self.backends = dict(world.nodes), dict(world.services), {}
+        self.host = None
         self.possible = {n: with_all_labels(world, pod) for n, pod in enumerate(world.pods.values(), 300)}
 
     def fresh(self):
@@ -40,7 +41,9 @@ class Facts:
         for ref, some in self.policies.items():
             engine.policy(ref, some)
         for name, identity in self.endpoints.items():
-            engine.endpoint(name, identity)
+            if name != "host":
+                engine.endpoint(name, identity)
+        engine.host("host", Reserved.HOST, self.host)
         kernel = Kernel()
         kernel.apply(engine.commit())
         return kernel
@@ -74,6 +77,14 @@ def happen(draw, engine, facts, kernel):
         node = Node(draw(st.sampled_from(NODES)), (("zone", draw(st.sampled_from(NODES))),), (ip_address("10.0.1.1"),))
         facts.nodes[node.name] = node
         engine.node(node.name, node)
+    elif kind == "host":
+        facts.host = draw(st.sampled_from([None, (), (("zone", "n1"),), (("app", "a"), ("zone", "n2"))]))
+        facts.endpoints.pop("host", None)
+        if facts.host is None:
+            kernel.endpoints.pop("host", None)
+        else:
+            facts.endpoints["host"] = Reserved.HOST
+        engine.host("host", Reserved.HOST, facts.host)
     else:
         address = draw(st.sampled_from([address for address in OUTSIDE if address.version == 4]))
         some = (Backend("default", "kubernetes", address, ()),)
