@@ -10,11 +10,33 @@
 #include "include/host.h"
 #include "include/maps.h"
 #include "include/parse.h"
+#include "include/source.h"
 #include "include/stats.h"
+
+#define DHCP_SERVER_PORT 67
+#define DHCP_CLIENT_PORT 68
 
 static __always_inline int to_next(struct __sk_buff *skb, __u32 hook)
 {
 	return pass(skb, hook, PATH_STACK, TC_ACT_UNSPEC);
+}
+
+/* The lease of an ENI's first address, asked of and renewed by the subnet's gateway: without it the node is
+ * gone. */
+static __always_inline bool is_lease(struct __sk_buff *skb, const struct packet *packet, __u32 hook)
+{
+	const __u8 *header;
+	__u16 own, other;
+
+	if (packet->protocol != PROTOCOL_UDP || packet->source.family != FAMILY_IPV4 ||
+	    packet->flags & (PACKET_FRAGMENT | PACKET_NO_PORTS))
+		return false;
+	header = transport_header(skb, packet, 4);
+	if (!header)
+		return false;
+	own = bpf_ntohs(*(const __be16 *)(header + (hook == HOOK_FROM_WIRE ? 2 : 0)));
+	other = bpf_ntohs(*(const __be16 *)(header + (hook == HOOK_FROM_WIRE ? 0 : 2)));
+	return own == DHCP_CLIENT_PORT && other == DHCP_SERVER_PORT;
 }
 
 /* To or from the node itself, where policy holds for it. */
@@ -31,6 +53,8 @@ static __always_inline bool host_may(struct __sk_buff *skb, struct packet *packe
 	else
 		host_end(&sender, &packet->source);
 	if (receiver.place == NO_PLACE && sender.place == NO_PLACE)
+		return true;
+	if (is_discovery(skb, packet) || is_lease(skb, packet, hook))
 		return true;
 	if (hook == HOOK_TO_WIRE)
 		find_live(skb, packet, live);

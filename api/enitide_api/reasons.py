@@ -55,6 +55,7 @@ class Reason(StrEnum):
     IDENTITY_PENDING = "IdentityPending"  # a pod's identity has not reached this node yet
     IDENTITIES_EXHAUSTED = "IdentitiesExhausted"  # no identity number is left
     POLICY_MAP_FULL = "PolicyMapFull"  # pods' policy does not fit into the kernel's map: they are closed
+    HOST_POLICY_PENDING = "HostPolicyPending"  # policy selects this node and does not hold for it yet
     ENDPOINT_NOT_BELIEVED = "EndpointNotBelieved"  # an agent named an address or a pod that is not its node's
     # Kubernetes
     API_UNAVAILABLE = "APIUnavailable"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
@@ -76,10 +77,13 @@ class HttpKube:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, kubeconfig: str | None, user_agent: str) -> AsyncIterator[HttpKube]:
-        """Opens no connection yet: an API server that is away shows at the first call. `SettingsInvalid` otherwise."""
+    async def connect(cls, kubeconfig: str | None, user_agent: str, *, mark: int = 0) -> AsyncIterator[HttpKube]:
+        """Opens no connection yet: an API server that is away shows at the first call. `SettingsInvalid` otherwise.
+
+        `mark`: SO_MARK of its sockets, which needs CAP_NET_ADMIN; 0: none.
+        """
         credentials = load(kubeconfig)
-        connector = aiohttp.TCPConnector(limit=0, socket_factory=_keepalive_socket)
+        connector = aiohttp.TCPConnector(limit=0, socket_factory=partial(_keepalive_socket, mark))
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, sock_connect=10.0)
         headers = {"User-Agent": user_agent, "Accept": "application/json"}
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
@@ -247,7 +251,7 @@ def _given(**params: str) -> dict[str, str]:
     return {key: value for key, value in params.items() if value}
 
 
-def _keepalive_socket(info: tuple[Any, ...]) -> socket.socket:
+def _keepalive_socket(mark: int, info: tuple[Any, ...]) -> socket.socket:
     """A watch is silent for minutes: keepalive finds within about a minute that the other side has vanished."""
     family, kind, protocol = info[0], info[1], info[2]
     sock = socket.socket(family, kind, protocol)
@@ -255,6 +259,8 @@ def _keepalive_socket(info: tuple[Any, ...]) -> socket.socket:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    if mark:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
     return sock
 
 

@@ -130,7 +130,7 @@ static __always_inline int ask(struct __sk_buff *skb, struct passage *passage, c
 
 	if (!policy)
 		return DROP_POLICY_PENDING;
-	if (policy->flags & POLICY_OPEN || (!egress && passage->from_host))
+	if (policy->flags & POLICY_OPEN || passage->from_host)
 		return 0;
 	said->endpoint_id = end->endpoint_id;
 	passage->policy = *policy;
@@ -231,6 +231,12 @@ static __always_inline bool is_own_address(const struct packet *packet)
 	return bpf_map_lookup_elem(&node_addresses, &source);
 }
 
+/* What the node says to its own pods, and its agent to the API server: neither end is asked. */
+static __always_inline bool is_exempt(const struct __sk_buff *skb, __u32 hook)
+{
+	return hook == HOOK_TO_POD ? !skb->ingress_ifindex : hook == HOOK_TO_WIRE && skb->mark & AGENT_MARK;
+}
+
 /* 1 if the packet may pass. If not, it has been counted and told of. */
 VERIFIED_ONCE int admit(struct __sk_buff *skb, struct packet *packet, const struct ends *ends)
 {
@@ -247,7 +253,7 @@ VERIFIED_ONCE int admit(struct __sk_buff *skb, struct packet *packet, const stru
 	passage->now = clock_units();
 	passage->ifindex = ends->ifindex;
 	passage->forward = true;
-	passage->from_host = ends->hook == HOOK_TO_POD && !skb->ingress_ifindex;
+	passage->from_host = is_exempt(skb, ends->hook);
 	blind = read_flow(skb, packet, &passage->flow, passage->now, ends->hook == HOOK_FROM_POD);
 	if (!blind && passage->flow.kind != FLOW_SINGLE)
 		connection = bpf_map_lookup_elem(&connections, &passage->flow.key);

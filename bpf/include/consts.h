@@ -22,9 +22,11 @@
 #define FAMILY_IPV6 6
 
 /* skb->mark: bits 16-23 name the ENI a packet belongs to. Bits 0-15 are left to others (kube-proxy uses
- * 0x4000 and 0x8000), 24-31 are kept for our own later use. */
+ * 0x4000 and 0x8000), 25-31 are kept for our own later use. */
 #define ENI_MARK_SHIFT 16
 #define ENI_MARK_MASK  0x00ff0000u
+/* What the agent says to the API server: a node's own policy must not cut it off from the next one. */
+#define AGENT_MARK 0x01000000u
 
 /* node_config.flags */
 #define CONFIG_DIRECT 1u /* redirect past the node's stack; otherwise its routing forwards */

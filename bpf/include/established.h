@@ -115,7 +115,7 @@ static __always_inline bool still_allows(const struct connection *connection, __
 
 	if (!policy)
 		return false;
-	if (policy->flags & POLICY_OPEN || (!egress && connection->flags & CONNECTION_HOST))
+	if (policy->flags & POLICY_OPEN || connection->flags & CONNECTION_HOST)
 		return true;
 	place = policy->ruleset;
 	head = bpf_map_lookup_elem(&rulesets, &place);

@@ -27,6 +27,7 @@ from enitide_enidp.cni import plugin
 from enitide_enidp.cni.conflist import Conflist
 from enitide_enidp.cni.request import Call
 from enitide_enidp.core import Core
+from enitide_enidp.datapath.types import AGENT_MARK
 from enitide_enidp.journal import Journal
 from enitide_enidp.memory import Memory
 from enitide_enidp.netlink.monitor import Monitor
@@ -86,7 +87,9 @@ class Agent:
         settings = self.settings
         async with AsyncExitStack() as stack:
             # First what may refuse the settings: an agent that cannot start leaves the node as it was.
-            kube = await stack.enter_async_context(HttpKube.connect(settings.kubeconfig or None, "enitide-agent"))
+            kube = await stack.enter_async_context(
+                HttpKube.connect(settings.kubeconfig or None, "enitide-agent", mark=AGENT_MARK)
+            )
             self._conflist.start()
             if plugin.install(settings.cni_bin_dir):
                 _log.info("plugin installed", folder=str(settings.cni_bin_dir))

@@ -20,7 +20,6 @@ from enitide_policy.relevance import relevance_of_policy
 from enitide_policy.twin import PeerIdentities, look_up
 from enitide_policy.world import Backend, Pod, World, resolved
 
-
 _FIRST_NODE = 1 << 30  # numbers of nodes as endpoints, beyond those of pods
 
 

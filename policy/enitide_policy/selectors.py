@@ -2,8 +2,8 @@
 
 The facts about a pod share one flat name space, so that no pod can name itself into another namespace: `pod:KEY` its
 labels, `ns:KEY` its namespace's labels, `port:NAME` its named ports, `namespace` and `serviceaccount` their names.
-Selectors of Kubernetes and of Cilium become the same requirements; equal selectors have equal text. A node that policies
-select is judged by `node:KEY` alone, its own labels.
+Selectors of Kubernetes and of Cilium become the same requirements; equal selectors have equal text. Nodes that
+policies select are selected by `node:KEY`, their own labels.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ class RecordingKernel:
         self.log: list[tuple[str, Any]] = []
         self.rulesets: dict[int, dict[str, Any]] = {}
         self.endpoints: dict[int, EndpointPolicy] = {}
+        self.node: EndpointPolicy | None = None
         self.identities: dict[Any, int] = {}
         self.cidrs: dict[Any, int] = {}
         self.networks: list[Any] = []
@@ -70,6 +71,18 @@ class RecordingKernel:
         self._did("set_endpoint", (ifindex, policy))
         self.endpoints[ifindex] = policy
         return True
+
+    def host(self) -> EndpointPolicy | None:
+        return self.node
+
+    def set_host(self, policy: EndpointPolicy | None) -> None:
+        assert policy is None or policy.ruleset in self.rulesets, "a rule set is applied before it is pointed at"
+        self._did("set_host", policy)
+        self.node = policy
+
+    def adopt_node_connections(self) -> int:
+        self._did("adopt_node_connections", None)
+        return 0
 
     def put_identities(self, identities: Any) -> None:
         self._did("put_identities", dict(identities))

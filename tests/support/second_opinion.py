@@ -99,7 +99,12 @@ class Cluster:
         isolated, allow, deny = False, None, None
         for policy in self.of.get("NetworkPolicy", []):
             spec = policy["spec"]
-            if me.pod and mine(policy, me) and fits(spec["podSelector"], labels(me)) and side.capitalize() in types(spec):
+            if (
+                me.pod
+                and mine(policy, me)
+                and fits(spec["podSelector"], labels(me))
+                and side.capitalize() in types(spec)
+            ):
                 isolated = True
                 for index, rule in enumerate(spec.get(side) or []):
                     if self.of_network_policy(rule, policy["metadata"]["namespace"], context):

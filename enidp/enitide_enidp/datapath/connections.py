@@ -8,15 +8,17 @@ has come back to life in between is put in again.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 from enitide_api.errors import DatapathFailed
 from enitide_enidp.datapath import clock, codec, syscalls
+from enitide_enidp.datapath.nodesockets import NodeConnection
 
 MAX_CONNECTIONS = 262_144
 GRACE_S = 60  # who is about to come back has done so
+_TCP = 6
 CONNECTION_HIGH, CONNECTION_HOST = 1, 2
 
 _KEY, _VALUE = codec.CONNECTION_KEY.codec, codec.CONNECTION.codec
@@ -124,6 +126,24 @@ def expires_of(value: bytes) -> int:
     return int(codec.U32.unpack_from(value, EXPIRES_AT)[0])
 
 
+def encode_tcp(found: NodeConnection) -> tuple[bytes, bytes]:
+    """Key and value of an established TCP connection of which no policy was asked yet."""
+    ends = [
+        (found.initiator.packed.ljust(16, b"\0"), found.initiator_port),
+        (found.responder.packed.ljust(16, b"\0"), found.responder_port),
+    ]
+    low, high = sorted(ends, key=_as_it_lies)
+    key = _KEY.pack(low[0], high[0], low[1], high[1], found.initiator.version, _TCP, 0, bytes(1))
+    tcp = TcpState.SEEN_REPLY | TcpState.SEEN_DATA
+    expires = clock.now() + clock.units(clock.TCP_S)
+    flags = CONNECTION_HIGH if high is ends[0] else 0
+    return key, _VALUE.pack(bytes(16), bytes(16), expires, 0, 0, flags, tcp, bytes(2))
+
+
+def _as_it_lies(end: tuple[bytes, int]) -> tuple[tuple[int, ...], int]:
+    return struct.unpack("=4I", end[0]), end[1]
+
+
 class Connections:
     """The map `connections`. It remembers where the last slice ended."""
 
@@ -156,6 +176,13 @@ class Connections:
             yield from ((key, decode(key, value)) for key, value in found)
             if token is None:
                 return
+
+    def adopt(self, found: Iterable[NodeConnection]) -> int:
+        """Know these too; those that are known stay as they are. Returns how many are new."""
+        try:
+            return sum(syscalls.insert(self._fd, *encode_tcp(each)) for each in found)
+        except OSError as error:
+            raise DatapathFailed(f"connections of the node cannot be written: {error.strerror}") from error
 
     def flush(self) -> int:
         """Remove every entry; returns how many there were."""

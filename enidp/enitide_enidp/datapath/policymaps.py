@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from enitide_enidp.datapath import codec, syscalls
+from enitide_api.errors import DatapathFailed
+from enitide_enidp.datapath import codec, nodesockets, syscalls
 from enitide_enidp.datapath import policycodec as pc
 from enitide_enidp.datapath.addresses import Addresses
 from enitide_enidp.datapath.connections import Collected, Connections
@@ -82,9 +83,9 @@ class PolicyMaps:
     def endpoint(self, ifindex: int) -> EndpointPolicy | None:
         """What holds for the pod on `ifindex`; a rule set of an earlier process that nobody claimed reads as 0."""
         place = self._places.of(ifindex)
-        if place is None:
-            return None
-        word = self._read_word(place)
+        return None if place is None else self._policy_of(self._read_word(place))
+
+    def _policy_of(self, word: pc.Word) -> EndpointPolicy:
         number = self._rulesets.id_at(word.place) or 0
         return EndpointPolicy(
             number, word.identity, not word.flags & pc.POLICY_OPEN, bool(word.flags & pc.POLICY_AUDIT)
@@ -101,6 +102,19 @@ class PolicyMaps:
             return
         flags = pc.POLICY_HOST | (0 if policy.enforce else pc.POLICY_OPEN) | (pc.POLICY_AUDIT if policy.audit else 0)
         self._write_word(HOST_PLACE, pc.Word(policy.identity, self._rulesets.place(policy.ruleset), flags))
+
+    def host(self) -> EndpointPolicy | None:
+        """What holds for the node itself; None: it is not asked."""
+        word = self._read_word(HOST_PLACE)
+        return self._policy_of(word) if word.flags & pc.POLICY_HOST else None
+
+    def adopt_node_connections(self) -> int:
+        """Know the TCP connections that the node has, and who began them; returns how many were not known."""
+        try:
+            found = nodesockets.read()
+        except OSError as error:
+            raise DatapathFailed(f"the node's sockets cannot be read: {error.strerror}") from error
+        return self._connections.adopt(found)
 
     def _write_word(self, place: int, word: pc.Word) -> None:
         data = pc.encode_word(word)

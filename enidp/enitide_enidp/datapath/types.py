@@ -12,10 +12,11 @@ from ipaddress import IPv4Address, IPv6Address
 
 from enitide_api.errors import InternalError
 
-# skb->mark, 32 bits. Bits 0-15 stay free for others (kube-proxy: 0x4000 and 0x8000), 24-31 for our own later use.
+# skb->mark, 32 bits. Bits 0-15 stay free for others (kube-proxy: 0x4000 and 0x8000), 25-31 for our own later use.
 ENI_MARK_SHIFT = 16
 ENI_MARK_MASK = 0x00FF_0000
 MAX_ENI_NUMBER = 0xFF
+AGENT_MARK = 0x0100_0000  # what the agent says to the API server, which no policy of the node cuts
 
 # The gateway every pod has as its permanent neighbour; no device needs to own it.
 POD_GATEWAY4 = IPv4Address("169.254.1.1")

@@ -18,6 +18,7 @@ from enitide_api.logging import get_logger
 from enitide_api.reasons import Reason
 from enitide_api.settings import AgentSettings
 from enitide_enidp.cni.request import TRY_LATER, bad
+from enitide_enidp.datapath.types import EndpointPolicy
 from enitide_enidp.policy.objects import (
     Fact,
     FactPod,
@@ -63,7 +64,7 @@ class PolicyAgent:
         self, kube: KubePort, kernel: Kernel, node: str, *, settings: AgentSettings, waits: Waits, rng: Random
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.state = PolicyState(kernel, loop.time, audit=settings.policy == "audit")
+        self.state = PolicyState(kernel, loop.time, audit=settings.policy == "audit", host_policy=settings.host_policy)
         self.kernel = kernel
         self.policies: dict[str, PolicyObject] = {}
         self.failures = 0
@@ -71,6 +72,8 @@ class PolicyAgent:
         self._waits = waits
         self._rng = rng
         self._loop = loop
+        self._node = node
+        self._host: EndpointPolicy | None = None
         self._packer = Packer(node)
         self._relevance = RelevanceBook(relevance_of_settings(settings.identity_labels))
         self._service_keys = ServiceKeys(self._relevance)
@@ -154,10 +157,16 @@ class PolicyAgent:
         state = self.state
         mirrors: list[Reflector[Any]] = [
             self._mirror(NAMESPACE, decode_namespace, self._on_namespace),
-            *(self._mirror(kind, policy_decoder(kind), self._on_policy, optional=True) for kind in POLICIES),
+            *(
+                self._mirror(kind, policy_decoder(kind, host_policy=state.host.enabled), self._on_policy, optional=True)
+                for kind in POLICIES
+            ),
             self._mirror(SECURITYIDENTITY, decode_identity, self._on_identity),
             self._mirror(ENDPOINTBATCH, self._packer.decode, self._on_batch),
         ]
+        if state.host.enabled:
+            fields = f"metadata.name={self._node}"
+            mirrors.append(self._mirror(NODE, fact_decoder(NODE), self._on_own_node, fields=fields))
         for mirror in mirrors:
             group.create_task(mirror.run(), name=f"watch {mirror.kind.kind}")
             await mirror.synced.wait()
@@ -227,6 +236,7 @@ class PolicyAgent:
             return
         self._tell_closed()
         self._tell_held()
+        self._tell_host()
         self._tell_news()
 
     def _tell_held(self) -> None:
@@ -237,6 +247,17 @@ class PolicyAgent:
             self._waits.put("label keys", Reason.IDENTITY_PENDING, text)
         else:
             self._waits.clear("label keys")
+
+    def _tell_host(self) -> None:
+        why = self.state.host.why_not
+        if why:
+            self._waits.put("node policy", Reason.HOST_POLICY_PENDING, why)
+        else:
+            self._waits.clear("node policy")
+        if self.state.host.told != self._host:
+            self._host = self.state.host.told
+            words = {None: "none", True: "enforced", False: "tracked"}
+            _log.info("policy of the node", state=words[None if self._host is None else self._host.enforce])
 
     def _tell_closed(self) -> None:
         closed = self.kernel.closed
@@ -308,8 +329,19 @@ class PolicyAgent:
         self.state.engine.node(name, new.node if new else None)
         self._changed()
 
+    def _on_own_node(self, _name: str, _old: Fact | None, new: Fact | None) -> None:
+        if new is not None and new.node is not None:
+            self.state.host.set_labels(new.node.labels)
+        self._changed()
+
     def _mirror(
-        self, kind: Kind, decoder: Callable[[bytes], T], on_change: OnChange[T], *, optional: bool = False
+        self,
+        kind: Kind,
+        decoder: Callable[[bytes], T],
+        on_change: OnChange[T],
+        *,
+        optional: bool = False,
+        fields: str = "",
     ) -> Reflector[T]:
         subject = f"watch {kind.kind}"
 
@@ -320,5 +352,12 @@ class PolicyAgent:
                 self._waits.put(subject, reason, detail)
 
         return Reflector(
-            self._kube, kind, decoder, rng=self._rng, on_change=on_change, on_state=on_state, optional=optional
+            self._kube,
+            kind,
+            decoder,
+            field_selector=fields,
+            rng=self._rng,
+            on_change=on_change,
+            on_state=on_state,
+            optional=optional,
         )

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from enitide_enidp.datapath.types import EndpointPolicy
 from enitide_enidp.policy.everyone import Everyone
+from enitide_enidp.policy.host import HOST, Host, HostKernel
 from enitide_enidp.policy.keys import KeyHold
 from enitide_enidp.policy.names import Names
 from enitide_enidp.policy.own import Identities, OwnPods
@@ -28,7 +29,7 @@ LINGER_S = (
 )
 
 
-class Kernel(Protocol):
+class Kernel(HostKernel, Protocol):
     """The part of `PolicyMaps` that is needed here."""
 
     def apply(self, change: RuleSet | RuleSetDelta) -> Any: ...
@@ -65,14 +66,18 @@ class PolicyState:
     """`engine`, `remote`, `identities` and `own` are fed by mirrors; `attach` and `detach` by the life of pods.
 
     `clock`: seconds that never jump back. `audit`: what policy would drop passes, and is counted and told.
+    `host_policy`: policies of nodes hold for this one.
     """
 
-    def __init__(self, kernel: Kernel, clock: Callable[[], float], *, audit: bool = False) -> None:
+    def __init__(
+        self, kernel: Kernel, clock: Callable[[], float], *, audit: bool = False, host_policy: bool = False
+    ) -> None:
         self.engine = Engine(kernel.known_cidrs())
         self.policies = KeyHold(self.engine, clock, self._own_labels)
         self.remote = Remote()
         self.identities = Identities(self._learned, self._forgotten)
         self.own = OwnPods(self.identities, self.remote.identity_of_pod)
+        self.host = Host(self.engine, kernel, clock, enabled=host_policy, audit=audit)
         self.locals: dict[str, Local] = {}
         self.synced = False
         self.revision = 0
@@ -108,8 +113,8 @@ class PolicyState:
     @property
     def due_at(self) -> float | None:
         """When there is something to do though nobody says so."""
-        held = self.policies.due_at
-        return min([*self._leaving.values(), *([held] if held is not None else [])], default=None)
+        due = [*self._leaving.values(), self.policies.due_at, self.host.due_at]
+        return min((at for at in due if at is not None), default=None)
 
     # --- pods of this node -------------------------------------------------------------------------------------------
 
@@ -163,7 +168,7 @@ class PolicyState:
         self._names.tell({}, ())
         self.engine.commit()
         sets = {owner: self.engine.rule_set_of(owner) for owner in self.locals}
-        wanted = {found.id: found for found in sets.values() if found is not None}
+        wanted = {found.id: found for found in (*sets.values(), self.host.rule_set()) if found is not None}
         for rules in wanted.values():
             self._kernel.apply(rules)
         self.remote.take()
@@ -175,6 +180,8 @@ class PolicyState:
             local = self.locals[owner]
             local.ruleset, local.told = found.id if found is not None else 0, None
             self._settle(owner, local)
+        self.host.begin()
+        self.host.settle()
         for number in self._applied - wanted.keys():
             self._kernel.retire(number)
         self._applied = set(wanted)
@@ -193,6 +200,7 @@ class PolicyState:
         wrote = self._write(moved, *self._addresses()) or wrote
         if self._widen():  # every address has its new identity by now
             wrote = self._write([], {}, []) or wrote
+        wrote = self.host.settle() or wrote
         wrote = self._leave() or wrote
         self.revision += wrote
         return wrote
@@ -205,10 +213,12 @@ class PolicyState:
         self._set_networks()
         if puts:
             self._kernel.put_identities(puts)
-        for owner, number in changes.endpoints.items():
+        pods = {owner: number for owner, number in changes.endpoints.items() if owner != HOST}
+        for owner, number in pods.items():
             self.locals[owner].ruleset = number
-        for owner in {*moved, *changes.endpoints}:
+        for owner in {*moved, *pods}:
             self._settle(owner, self.locals[owner])
+        self.host.settle()
         if deletes:
             self._kernel.delete_identities(deletes)
         self._remove(changes)

@@ -17,7 +17,8 @@ class Placement:
     """A rule set's key: the groups of policies, and the pod's own ports that their ingress rules name.
 
     A set that a pod is leaving is not changed in place: until the pod's endpoint is switched it still obeys it.
-    `subjects` knows the identities of this node and no others, `nodes` the node itself. `switched`: identities with another set than before.
+    `subjects` knows the identities of this node and no others, `nodes` the node itself.
+    `switched`: identities with another set than before.
     """
 
     def __init__(

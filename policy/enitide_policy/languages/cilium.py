@@ -1,8 +1,8 @@
 """CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy of cilium.io/v2, layers 3 and 4.
 
 A section isolates its direction by being there with any rule, also an empty one. A rule without peers and without ports
-matches nothing; without peers alone, every peer. What needs a proxy, DNS answers or other clouds' groups is refused. A policy
-of nodes whose subject is not understood selects none: a pod fails closed, a node must never lock itself out.
+matches nothing; without peers alone, every peer. What needs a proxy, DNS answers or other clouds' groups is refused.
+A policy of nodes whose subject is not understood selects none: a pod fails closed, a node must not lock itself out.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ class Model:
         else:
             begins, port, from_host = packet.source == flow.initiator, flow.responder_port, flow.from_host
         direction = Direction.EGRESS if begins == is_source else Direction.INGRESS
-        return direction, peer, port, direction is Direction.INGRESS and from_host
+        return direction, peer, port, from_host
 
     def _whole(self, packet: Said) -> tuple[Drop | None, Said]:
         """A later fragment as its datagram's first one showed it."""
