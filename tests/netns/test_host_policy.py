@@ -1,4 +1,4 @@
-"""Policy of the node itself, in namespaces: a real agent, peers behind the fabric, connections older than the policy."""
+"""Policy of the node itself, in namespaces: a real agent, peers behind the fabric, connections of before."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ OPEN, SHUT, OUTWARD = 7000, 7001, 9000
 SERVE = """
 import socket, sys, threading
 def serve(port):
-    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("0.0.0.0", port)); s.listen(64)
+    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("0.0.0.0", port)); s.listen(64)
     kept = []
     while True: kept.append(s.accept())
 for port in sys.argv[1:]: threading.Thread(target=serve, args=(int(port),)).start()
