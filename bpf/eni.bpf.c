@@ -138,10 +138,10 @@ int to_wire(struct __sk_buff *skb)
 				packet = (struct packet){};
 			return drop(skb, &packet, 0, REASON_HOOK(DROP_WRONG_INTERFACE, HOOK_TO_WIRE), NULL);
 		}
-	} else if (node_config.flags & CONFIG_POLICY && !parse(skb, &packet) &&
-		   !host_may(skb, &packet, HOOK_TO_WIRE, &live)) {
-		return TC_ACT_SHOT;
 	}
+	if (node_config.flags & CONFIG_POLICY && is_host_asked() && !parse(skb, &packet) &&
+	    !host_may(skb, &packet, HOOK_TO_WIRE, &live))
+		return TC_ACT_SHOT;
 	return to_next(skb, HOOK_TO_WIRE);
 }
 

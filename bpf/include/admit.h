@@ -231,10 +231,13 @@ static __always_inline bool is_own_address(const struct packet *packet)
 	return bpf_map_lookup_elem(&node_addresses, &source);
 }
 
-/* What the node says to its own pods, and its agent to the API server: neither end is asked. */
+/* What the node says to its own pods, its agent to the API server, and a pod whose packet (it has its ENI's
+ * mark, and its policy was asked) the node's netfilter has given an address of the node: neither end is
+ * asked. */
 static __always_inline bool is_exempt(const struct __sk_buff *skb, __u32 hook)
 {
-	return hook == HOOK_TO_POD ? !skb->ingress_ifindex : hook == HOOK_TO_WIRE && skb->mark & AGENT_MARK;
+	return hook == HOOK_TO_POD ? !skb->ingress_ifindex
+				   : hook == HOOK_TO_WIRE && skb->mark & (AGENT_MARK | ENI_MARK_MASK);
 }
 
 /* 1 if the packet may pass. If not, it has been counted and told of. */

@@ -19,7 +19,7 @@ from enitide_api.reasons import Drop
 from enitide_enidp.datapath import EndpointPolicy, Routing
 from enitide_enidp.datapath.connections import Connections
 from enitide_enidp.datapath.nodesockets import NodeConnection
-from enitide_enidp.datapath.types import AGENT_MARK, Hook
+from enitide_enidp.datapath.types import AGENT_MARK, Hook, eni_mark
 from enitide_policy.mapstate import RuleSet
 from enitide_policy.numbers import Reserved
 
@@ -93,6 +93,16 @@ def test_what_the_agent_says_to_the_api_server_passes_and_so_do_the_answers(node
         assert (sends(node, there(node, "A"), AGENT_MARK), gets(node, back(node, "A"))) == (None, None)
     assert sends(node, there(node, "S", 444)) is Drop.POLICY_DEFAULT_DENY
     assert gets(node, back(node, "S", 445)) is Drop.POLICY_DEFAULT_DENY
+
+
+def test_a_pod_that_netfilter_hides_behind_the_node_is_not_judged_as_the_node(node: World) -> None:
+    assert gets(node, back(node, "A")) is Drop.POLICY_DEFAULT_DENY
+    assert sends(node, there(node, "S"), eni_mark(1)) is None
+    assert gets(node, back(node, "SA")) is None
+    for _ in range(3):
+        assert (sends(node, there(node, "A"), eni_mark(1)), gets(node, back(node, "A"))) == (None, None)
+    assert sends(node, there(node, "S", 444)) is Drop.POLICY_DEFAULT_DENY
+    assert sends(node, there(node, "S"), eni_mark(2)) is Drop.WRONG_INTERFACE
 
 
 @pytest.mark.parametrize("source", ["10.0.1.1", "255.255.255.255"])
