@@ -10,6 +10,7 @@ from support.virtual_loop import run_virtual
 
 from enitide_kube.port import (
     ADMINNETWORKPOLICY,
+    CILIUMCLUSTERWIDENETWORKPOLICY,
     CILIUMNETWORKPOLICY,
     CLUSTERNETWORKPOLICY,
     CRD,
@@ -41,15 +42,16 @@ BROKEN = {"action": "Deny", "from": [{"moons": {}}]}
 class Scene:
     """A cluster with these kinds, and an operator that leads."""
 
-    def __init__(self, *kinds, **options):
+    def __init__(self, *kinds, settings=None, **options):
         self.world, self.kinds, self.options = World(), kinds, options
+        self.settings = settings or {}
 
     async def begin(self):
         await self.world.install()
         await self.world.namespace("d")
         for kind in self.kinds:
             await self.world.kube.create(CRD, definition(kind, **self.options))
-        self.operator = Operator(self.world, "op")
+        self.operator = Operator(self.world, "op", **self.settings)
         await self.operator.lead()
 
     async def make(self, kind, body):
@@ -233,3 +235,17 @@ def test_a_network_policy_has_no_conditions_and_keeps_its_event():
         assert await stage.events("n") == ["PolicyInvalid"]
 
     play(scene)
+
+
+@pytest.mark.parametrize(
+    ("host_policy", "said"), [(False, ("False", "PolicyUnsupported")), (True, ("True", "PolicyAccepted"))]
+)
+def test_a_policy_of_nodes_is_accepted_where_host_policy_is_set(host_policy, said):
+    async def scene(stage):
+        kind = CILIUMCLUSTERWIDENETWORKPOLICY
+        spec = {"nodeSelector": {}, "ingress": [{}]}
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "nodes"}, "spec": spec}
+        await stage.make(kind, body)
+        assert await stage.said(kind, "nodes") == said
+
+    play(scene, CILIUMCLUSTERWIDENETWORKPOLICY, settings={"host_policy": host_policy})
