@@ -29,9 +29,9 @@ MEMORY_MIB = 1024
 # Every object and its maps; every pair of pods by both routings; what a pod may not send; policy and its short way; an
 # upgrade; traces with kernel probes. The rest needs no old kernel.
 CHOSEN = "every_object or takes_over or crash or dies_at or reach_each_other or whole or spoofed or too_big or lost_pin"
-MODULES = ("loader", "packets", "policy", "stamp", "upgrade", "trace")
+MODULES = ("loader", "packets", "policy", "host_policy", "stamp", "upgrade", "trace")
 FILES = " ".join(f"tests/bpf/test_{module}.py" for module in MODULES)
-WHOLE = "test_policy or asks_no_map or becomes_a_pod or survives_an_upgrade or test_trace"
+WHOLE = "test_policy or its_own_pods or asks_no_map or becomes_a_pod or survives_an_upgrade or test_trace"
 COMMAND = (
     "exec .venv/bin/python -m pytest -p no:cacheprovider -q --junitxml=/run/junit.xml "
     f"{FILES} -k '({CHOSEN} or {WHOLE}) and not filters' --timeout 240\n"
