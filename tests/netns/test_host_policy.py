@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.agent_node import NODE_NAME, PLUGIN, PRIMARY_MAC, AgentNode, agent_node, interface, run, until
@@ -47,6 +48,12 @@ for _ in range(int(many)):
     except OSError: pass
     s.close(); time.sleep(0.01)
 print(done)
+"""
+REACH = """
+import socket, sys
+s = socket.socket(); s.settimeout(0.3)
+try: s.connect((sys.argv[1], int(sys.argv[2]))); print("yes")
+except OSError: print("no:", sys.argv[2])
 """
 TALK = """
 import select, socket, sys
@@ -131,13 +138,13 @@ def talking(*sides: Talk) -> Iterator[None]:
                 side.process.kill()
 
 
-async def prepared(node: AgentNode, role: str) -> None:
+async def prepared(node: AgentNode, role: str, spec: dict[str, Any] = ONE_PORT) -> None:
     """A node whose Node object has a role, peers outside, and the policy at the API server; no agent yet."""
     for address in (FRIEND, STRANGER):
         run("ip", "-n", node.fabric, "address", "add", f"{address}/32", "dev", "lo")
     await node.kube.create(CRD, definition(CILIUMCLUSTERWIDENETWORKPOLICY))
     await node.kube.patch(NODE, NODE_NAME, {"metadata": {"labels": {"role": role}}})
-    body = {"metadata": {"name": "guard"}, "spec": ONE_PORT}
+    body = {"metadata": {"name": "guard"}, "spec": spec}
     body |= {"apiVersion": "cilium.io/v2", "kind": "CiliumClusterwideNetworkPolicy"}
     await node.kube.create(CILIUMCLUSTERWIDENETWORKPOLICY, body)
     node.policy = "enforce"
@@ -236,3 +243,22 @@ async def test_a_node_that_the_policy_does_not_select_is_left_alone_until_its_la
             assert await peers.reach(STRANGER, SHUT) == 1
             (policy,) = (await other.get("/v1/policies"))["policies"]
             assert [each["reason"] for each in policy["problems"]] == ["PolicyUnsupported"]
+
+
+async def test_a_node_that_may_say_nothing_still_hears_that_its_policy_has_gone(tmp_path: Path) -> None:
+    """Its agent's way to the API server is over the ENI, and new after a restart."""
+    async with agent_node(tmp_path / "mute", "m", far=True) as mute:
+        await prepared(mute, "guarded", {"nodeSelector": {}, "ingress": [{}], "egress": [{}]})
+        peers = Peers(mute)
+        with serving(mute):
+            await started(mute)
+            await until(lambda: said(mute, "enforced"), "enforcement")
+            port = mute.api_port
+            assert f"no: {port}" in mute.inside(mute.netns, "python3", "-c", REACH, "10.0.0.1", str(port))
+            mute.start()
+            await mute.restored()
+            await until(lambda: said(mute, "enforced"), "read through the policy, by the next agent")
+            assert await peers.reach(FRIEND, OPEN) == 0
+            await mute.kube.delete(CILIUMCLUSTERWIDENETWORKPOLICY, "guard")
+            await until(lambda: said(mute, "none"), "opened")
+            assert await peers.reach(FRIEND, OPEN) == 1

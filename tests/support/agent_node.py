@@ -90,10 +90,11 @@ class Answer:
 
 
 class AgentNode:
-    """See the module. `folder` holds the run folder, pins and CNI folders."""
+    """See the module. `folder` holds the run folder, pins and CNI folders. `far`: the API server is behind the ENI."""
 
-    def __init__(self, folder: Path, name: str = "") -> None:
+    def __init__(self, folder: Path, name: str = "", *, far: bool = False) -> None:
         self.folder = folder
+        self.far = far
         self.tag = f"ea{os.getpid() % 100000}{name}"
         self.netns = self.tag
         self.fabric = f"{self.tag}f"
@@ -135,9 +136,11 @@ class AgentNode:
         self.ip("address", "add", "10.0.0.10/16", "dev", "eth0")
         self.ip("link", "set", "eth0", "up")
         self.ip("route", "add", "default", "via", "10.0.0.1")
-        api = listen_socket("127.0.0.1", 0, netns=f"/run/netns/{self.netns}")
+        where = ("10.0.0.1", self.fabric) if self.far else ("127.0.0.1", self.netns)
+        api = listen_socket(where[0], 0, netns=f"/run/netns/{where[1]}")
         await self._stack.enter_async_context(self.server.serve([api]))
         self.kubeconfig = self.folder / "kubeconfig"
+        self.api_port = int(api.getsockname()[1])
         write_kubeconfig(self.kubeconfig, url_of(api))
         await self._open_metadata()
         for crd in definitions().values():
@@ -367,9 +370,9 @@ class AgentNode:
 
 
 @asynccontextmanager
-async def agent_node(folder: Path, name: str = "") -> AsyncIterator[AgentNode]:
+async def agent_node(folder: Path, name: str = "", *, far: bool = False) -> AsyncIterator[AgentNode]:
     """A node without an agent yet."""
-    node = AgentNode(folder, name)
+    node = AgentNode(folder, name, far=far)
     try:
         await node.open()
         yield node
