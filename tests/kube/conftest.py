@@ -35,8 +35,7 @@ def pytest_addoption(parser):
 # A connection whose task is cancelled in the one turn of the loop between its socket and its TLS handshake is left by
 # Python 3.11 to the collector, which meets it in any later test. Only the real control plane speaks TLS.
 LOST_IN_HANDSHAKE = (
-    "ignore:Exception ignored in. <(function _SelectorTransport|socket.socket)"
-    ":pytest.PytestUnraisableExceptionWarning"
+    "ignore:Exception ignored in. <(function _SelectorTransport|socket.socket):pytest.PytestUnraisableExceptionWarning"
 )
 
 
