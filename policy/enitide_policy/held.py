@@ -81,9 +81,10 @@ def is_subject_held(policy: Policy, announced: Relevance) -> bool:
 
 
 def held(policies: Iterable[Policy], announced: Relevance | None, *, close: bool = False) -> tuple[Policy, ...]:
-    """These policies for now. `announced` None: no operator says to which keys it cuts; labels are taken as they are.
+    """These policies as they may be in force.
 
-    Pods of which it is not certain that a policy selects them are left out, or with `close` closed by it.
+    `announced` None: no operator says to which keys it cuts; labels are taken as they are. Pods of which it is not
+    certain that a policy selects them are left out, or with `close` closed by it.
     """
     if announced is None:
         return tuple(policies)
@@ -124,7 +125,7 @@ def _exactly(cut: IdentityLabels, announced: Relevance, also: Selector) -> Selec
 
 
 def held_peers(policies: Iterable[Policy], announced: Relevance) -> tuple[Policy, ...]:
-    """These policies with the peers that their rules may mean for now; whom they select stays as it is.
+    """These policies with the peers that their rules may mean; whom they select stays as it is.
 
     For peers that came of names of Services: what a policy says itself has been through `held`, and comes out the same.
     """
