@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
@@ -255,6 +255,11 @@ def given(keys: Mapping[str, Item], name: str, read: Callable[[Item], T], defaul
     """`read` of a key that stands there and is not null, else the default."""
     item = keys.get(name)
     return default if item is None or item.is_null else read(item)
+
+
+def twice(names: Sequence[str]) -> str | None:
+    """The first that stands there a second time; None if each stands once."""
+    return next((name for number, name in enumerate(names) if name in names[:number]), None)
 
 
 def required(parent: Item, keys: Mapping[str, Item], name: str) -> Item:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 
 from enitide_lab.ec2model.faults import AWS_BUCKETS, READS
-from enitide_lab.simulate.located import Item
+from enitide_lab.simulate.located import Item, twice
 from enitide_operator.ec2.port import Verb
 
 _GROUPS = ("mutations", "reads", "*")
@@ -50,9 +50,9 @@ def period(item: Item) -> float:
 def some(item: Item) -> tuple[int, tuple[str, ...]]:
     """A number of addresses, or a list of them, each once."""
     count, names = item.amount(cidr)
-    twice = next((each for number, each in enumerate(names) if each in names[:number]), None)
-    if twice is not None:
-        item.refuse(f"{twice} stands here twice: write it once")
+    again = twice(names)
+    if again is not None:
+        item.refuse(f"{again} stands here twice: write it once")
     return count, names
 
 

@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import replace
 
 from enitide_lab.ec2model import limits
-from enitide_lab.simulate.located import Item, given, required
+from enitide_lab.simulate.located import Item, given, required, twice
 from enitide_lab.simulate.scenario import (
     DEFAULT_CIDRS,
     DEFAULT_VPC,
@@ -121,10 +121,9 @@ def _route_tables(item: Item) -> tuple[RouteTable, ...]:
             )
         )
     once(item, [each.id for each in found])
-    named = [subnet for each in found for subnet in each.subnets]
-    twice = next((subnet for number, subnet in enumerate(named) if subnet in named[:number]), None)
-    if twice is not None:
-        item.refuse(f"subnet {twice} is named twice: a subnet has one route table")
+    subnet = twice([subnet for each in found for subnet in each.subnets])
+    if subnet is not None:
+        item.refuse(f"subnet {subnet} is named twice: a subnet has one route table")
     if sum(each.main for each in found) > 1:
         item.refuse("more than one route table is main: a VPC has one, write main: true on that")
     return tuple(found)
@@ -205,6 +204,6 @@ def group_names(item: Item, world: World) -> tuple[str, ...]:
 
 def once(item: Item, ids: list[str]) -> None:
     """Refuse an id that stands there twice."""
-    twice = next((name for number, name in enumerate(ids) if name in ids[:number]), None)
-    if twice is not None:
-        item.refuse(f"{twice!r} stands here twice: each needs an id of its own")
+    name = twice(ids)
+    if name is not None:
+        item.refuse(f"{name!r} stands here twice: each needs an id of its own")
