@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 Check = Callable[[Any], bool]
 
-_CLOSE = ("pattern", "enum")
+_LENGTHS = {"minLength", "maxLength"}
 _BOUNDS = {
-    "string": {"minLength", "maxLength", *_CLOSE},
+    "string": {*_LENGTHS, "pattern", "enum"},
     "integer": {"minimum", "maximum"},
     "boolean": set[str](),
     "array": {"minItems", "maxItems"},
@@ -98,34 +98,31 @@ def _integer(schema: Schema) -> Check:
 
 
 def _array(schema: Schema) -> Check | None:
-    item = schema.items.valid if schema.items is not None else None
-    each_right = _texts(schema.items) if schema.items is not None else None
-    if item is None or schema.items is None:
+    items, keys = schema.items, schema.map_keys
+    if items is None or items.valid is None:
+        return None
+    if schema.list_type == "set" and items.type not in {"string", "integer"}:
+        return None
+    if schema.list_type == "map" and any(items.kind_of(key) != "string" for key in keys):
         return None
     least, most = schema.bounds.get("minItems", 0), schema.bounds.get("maxItems", sys.maxsize)
-    keys = schema.map_keys
-    if schema.list_type == "set" and schema.items.type not in {"string", "integer"}:
-        return None
-    if schema.list_type == "map" and any(schema.items.kind_of(key) != "string" for key in keys):
-        return None
-    identity = {"set": _itself, "map": lambda each: tuple(map(each.get, keys))}.get(schema.list_type)
-    distinct: Callable[[Any], Any] | None = identity
+    right, distinct = _all(items, items.valid), _DISTINCT.get(schema.list_type)
 
     def check(value: Any) -> bool:
         return (
             type(value) is list
             and least <= len(value) <= most
-            and (each_right(value) if each_right is not None else all(map(item, value)))
-            and (distinct is None or len({distinct(each) for each in value}) == len(value))
+            and right(value)
+            and (distinct is None or distinct(value, keys) == len(value))
         )
 
     return check
 
 
-def _texts(schema: Schema) -> Check | None:
-    """The answer for a whole list of texts with no bounds but their lengths."""
-    if schema.type != "string" or not set(schema.bounds) <= {"minLength", "maxLength"} or schema.valid is None:
-        return None
+def _all(schema: Schema, one: Check) -> Check:
+    """Whether every item of a list is right; texts with no bounds but their lengths are judged together."""
+    if schema.type != "string" or not set(schema.bounds) <= _LENGTHS:
+        return lambda values: all(map(one, values))
     least, most = schema.bounds.get("minLength", 0), schema.bounds.get("maxLength", sys.maxsize)
 
     def check(values: Any) -> bool:
@@ -135,8 +132,11 @@ def _texts(schema: Schema) -> Check | None:
     return check
 
 
-def _itself(value: Any) -> Any:
-    return value
+# How many different items there are, by the type of the list.
+_DISTINCT: dict[str, Callable[[list[Any], tuple[str, ...]], int]] = {
+    "set": lambda items, _keys: len(set(items)),
+    "map": lambda items, keys: len({tuple(map(each.get, keys)) for each in items}),
+}
 
 
 def _object(schema: Schema) -> Check | None:

@@ -97,15 +97,7 @@ class Demands:
         new = decode(stored.raw(self._store.type_of(ENICLASS)), ENIClass)
         name = new.metadata.name
         known = self._known.get(name)
-        if (
-            event == "MODIFIED"
-            and known is not None
-            and (known.spec, known.metadata.generation)
-            == (
-                new.spec,
-                new.metadata.generation,
-            )
-        ):
+        if event == "MODIFIED" and known is not None and known.metadata.generation == new.metadata.generation:
             return  # the operator counted its nodes in the status
         before = {node: self.governing(node) for node in self.nodes}
         self.classes.on_change(name, known, None if event == "DELETED" else new)
