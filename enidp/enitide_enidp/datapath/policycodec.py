@@ -91,15 +91,11 @@ def decode_value(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-def pack_entries(place: int, entries: Mapping[int, int]) -> tuple[bytes, bytes]:
-    """Keys and values in a row, as one batch call takes them. Large rule sets have few distinct values."""
-    keys = b"".join([(key << 16 | place).to_bytes(KEY_BYTES, "little") for key in entries])
-    known = {value: value.to_bytes(RULE_BYTES, "little") for value in set(entries.values())}
-    return keys, b"".join([known[value] for value in entries.values()])
+def pack_entries(sets: Iterable[tuple[int, Mapping[int, int]]]) -> tuple[bytes, bytes, int]:
+    """Keys and values of rule sets, each with its place, in a row as one batch call takes them; at last how many.
 
-
-def pack_all(sets: Iterable[tuple[int, Mapping[int, int]]]) -> tuple[bytes, bytes, int]:
-    """The same for entries of many rule sets, by place; at last how many."""
+    Large rule sets have few distinct values.
+    """
     keys, values = list[bytes](), list[bytes]()
     known: dict[int, bytes] = {}
     for place, entries in sets:

@@ -165,7 +165,7 @@ class RuleSets:
 
     def _add_all(self, plain: list[tuple[RuleSetDelta, Kept]]) -> bool:
         """Entries of all sets, then heads of all sets; False if the map has no room for them after all."""
-        keys, values, count = pc.pack_all((kept.place, change.puts) for change, kept in plain)
+        keys, values, count = pc.pack_entries((kept.place, change.puts) for change, kept in plain)
         try:
             syscalls.update_packed(self._rules, keys, values, count)
             for change, kept in plain:
@@ -333,9 +333,9 @@ class RuleSets:
 
     def _put(self, kept: Kept, entries: Entries) -> bool:
         """Write entries; False if the map has no room."""
-        keys, values = pc.pack_entries(kept.place, entries)
+        keys, values, count = pc.pack_entries([(kept.place, entries)])
         try:
-            syscalls.update_packed(self._rules, keys, values, len(entries))
+            syscalls.update_packed(self._rules, keys, values, count)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
@@ -370,7 +370,7 @@ class RuleSets:
     def _settle(self, number: int, kept: Kept) -> None:
         """What holds now, and only then the generation: a verdict with the new one is never of the old rules."""
         self._write_head(number, kept)
-        kept.generation = (kept.generation + 1) & 0xFFFF_FFFF
+        kept.generation += 1
         self._write_head(number, kept)
         self._stamp.renew()
 
