@@ -60,18 +60,14 @@ def load_queries(path: Path) -> tuple[Any, tuple[str, ...]]:
         raise UsageError(f"{path} holds {len(documents)} documents: write one list")
     if not documents:
         return None, ()
-    nodes = yaml.compose_all(_read(path), Loader=_BASE)
+    nodes = yaml.compose_all(path.read_bytes(), Loader=_BASE)
     lists = (node.value for node in nodes if isinstance(node, yaml.SequenceNode))
     return documents[0], tuple(f"{path}:{item.start_mark.line + 1}" for item in next(lists, ()))
 
 
-def _read(path: Path) -> bytes:
-    return path.read_bytes()
-
-
 def _documents(path: Path) -> list[Any]:
     try:
-        return list(yaml.load_all(_read(path), Loader=_Strict))
+        return list(yaml.load_all(path.read_bytes(), Loader=_Strict))
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     except (yaml.YAMLError, ValueError) as error:
