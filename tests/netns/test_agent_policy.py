@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -167,9 +168,9 @@ async def test_a_policy_that_comes_later_cuts_what_flows_and_lets_it_flow_again_
             server.kill()
 
 
-async def test_a_restart_under_traffic_drops_nothing_that_is_allowed_and_opens_nothing(
-    node: AgentNode, operator: Operator
-) -> None:
+@asynccontextmanager
+async def pinged(node: AgentNode) -> AsyncIterator[None]:
+    """Meanwhile an allowed pod, all of whose pings must be answered, and a forbidden one, none of whose."""
     await allow(node, "db", "web")
     pods = Pods(node)
     for app in ("db", "web", "evil"):
@@ -179,39 +180,33 @@ async def test_a_restart_under_traffic_drops_nothing_that_is_allowed_and_opens_n
         pods.start("web", "ping", "-i0.01", "-W1", "-c300", target) as good,
         pods.start("evil", "ping", "-i0.01", "-W1", "-c300", target) as bad,
     ):
-        node.kill()
-        node.start()
-        await node.restored()
-        await until(lambda: "policy in force" in node.log().rpartition("listening")[2], "the first whole reading")
+        yield
         allowed, forbidden = await asyncio.gather(
             asyncio.to_thread(good.communicate), asyncio.to_thread(bad.communicate)
         )
     assert " 0% packet loss" in allowed[0], allowed[0]
     assert " 100% packet loss" in forbidden[0], forbidden[0]
+
+
+async def test_a_restart_under_traffic_drops_nothing_that_is_allowed_and_opens_nothing(
+    node: AgentNode, operator: Operator
+) -> None:
+    async with pinged(node):
+        node.kill()
+        node.start()
+        await node.restored()
+        await until(lambda: "policy in force" in node.log().rpartition("listening")[2], "the first whole reading")
 
 
 async def test_an_upgrade_to_another_map_layout_under_traffic_drops_nothing_and_opens_nothing(
     node: AgentNode, operator: Operator
 ) -> None:
-    await allow(node, "db", "web")
-    pods = Pods(node)
-    for app in ("db", "web", "evil"):
-        assert (await pods.make(app)).code == 0
-    target = pods.address["db"]
-    with (
-        pods.start("web", "ping", "-i0.01", "-W1", "-c300", target) as good,
-        pods.start("evil", "ping", "-i0.01", "-W1", "-c300", target) as bad,
-    ):
+    async with pinged(node):
         await asyncio.sleep(0.3)
         node.kill()
         to_schema_2(node.pin_dir)
         node.start()
         await node.restored()
-        allowed, forbidden = await asyncio.gather(
-            asyncio.to_thread(good.communicate), asyncio.to_thread(bad.communicate)
-        )
-    assert " 0% packet loss" in allowed[0], allowed[0]
-    assert " 100% packet loss" in forbidden[0], forbidden[0]
     assert "pins of another schema removed: v2" in node.log()
     assert "ConnectionsNotCarried" not in node.log()
 
