@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 
 from enitide_api.errors import UsageError
 from enitide_policy.evaluate import End
-from enitide_policy.world import Address, Pod, Service, World, all_labels
+from enitide_policy.world import Address, Pod, Service, World, all_labels, read_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Directory:
 
     def named(self, text: str, where: str) -> Target:
         """Who is meant. `UsageError`, which begins with `where`, if there is no such pod, node or Service."""
-        address = _address(text)
+        address = read_address(text)
         if address is not None and "%" in text:
             raise UsageError(f"{where}: {text!r} has a zone: write the address without it")
         if address is not None:
@@ -98,17 +97,8 @@ def _missing(where: str, what: str) -> UsageError:
 
 
 def _refuse_range(text: str, where: str) -> None:
-    if _address(text.partition("/")[0]) is not None:
+    if read_address(text.partition("/")[0]) is not None:
         raise UsageError(f"{where}: {text!r} is a range: write one address, without its prefix length")
-
-
-def _address(text: str) -> Address | None:
-    """An address; IPv4 written in IPv6 (`::ffff:10.0.0.1`) is IPv4, as it is on the wire."""
-    try:
-        found = ip_address(text)
-    except ValueError:
-        return None
-    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
 
 
 def _node_ends(world: World, name: str, addresses: tuple[Address, ...]) -> tuple[End, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import Any, TypeGuard
 
 from enitide_api.reasons import Reason
@@ -19,7 +18,7 @@ from enitide_policy.model import PROTOCOLS, Policy
 from enitide_policy.objectkinds import flattened, is_fact, ref_of, stranger, unknown_version
 from enitide_policy.parse import clashes, is_policy, parse
 from enitide_policy.problems import ObjectRef, Problem
-from enitide_policy.world import Address, Backend, Node, Pod, Service, World
+from enitide_policy.world import Address, Backend, Node, Pod, Service, World, read_address
 
 _PORT_KINDS = tuple(PROTOCOLS)
 
@@ -117,15 +116,11 @@ def _pairs(place: Place, value: Any) -> Pairs:
 
 
 def _address(place: Place, value: Any) -> list[Address]:
-    """An address; IPv4 written in IPv6 (`::ffff:10.0.0.1`) is IPv4, as it is on the wire."""
-    try:
-        found = ip_address(value) if isinstance(value, str) else None
-    except ValueError:
-        found = None
+    found = read_address(value)
     if found is None:
         _invalid(place, f"{value!r} is no IP address: write such as 10.0.0.1 or fd00::1, in quotes")
         return []
-    return [found.ipv4_mapped or found if isinstance(found, IPv6Address) else found]
+    return [found]
 
 
 def _list(value: Any) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from enitide_policy.labels import METADATA_NAME, IdentityLabels, Pairs, PodFacts
 from enitide_policy.model import CidrPeer, NodesPeer, Peer, PodsPeer, Policy, ServicePeer
@@ -122,6 +122,15 @@ def _stands_for(peer: ServicePeer, service: Service, world: World) -> list[Peer]
         own = [equals(POD + key, value) for key, value in service.selector]
         found.append(PodsPeer(selector([*own, in_namespace(service.namespace)])))
     return found
+
+
+def read_address(text: object) -> Address | None:
+    """A text as an address, None if it is none; IPv4 written in IPv6 (`::ffff:10.0.0.1`) is IPv4, as on the wire."""
+    try:
+        found = ip_address(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
 
 
 def _only(address: Address) -> CidrPeer:
